@@ -1,0 +1,122 @@
+"""Settings, read from the environment once, in the entry points, and passed on as values.
+
+``TRENDRAG_MODEL__PROVIDER=openai`` sets ``settings.model.provider``; two underscores go one level down. Secrets may
+also be files: ``TRENDRAG_SECRETS_DIR=/run/secrets`` reads ``/run/secrets/trendrag_model__api_key``.
+"""
+
+import os
+from pathlib import Path
+
+from platformdirs import user_data_path
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from trendrag.errors import ConfigurationError
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSettings(Section):
+    provider: str = Field(
+        default="embedded",
+        description="`embedded` (a small draft engine), `openai` (vLLM and every OpenAI-compatible server), or any "
+        "provider that LangChain's init_chat_model knows",
+    )
+    base_url: str | None = Field(default=None, description="the model server, e.g. `http://127.0.0.1:8001/v1`")
+    name: str | None = Field(default=None, description="the model's name on that server")
+    api_key: SecretStr | None = Field(default=None, description="sent as a bearer token")
+    temperature: float = Field(default=0.8, ge=0, le=2, description="how freely candidates are sampled")
+    max_tokens: int = Field(default=256, ge=16, description="longest caption, in tokens")
+    connect_timeout_s: float = Field(default=3, gt=0, description="seconds to reach the server")
+    token_timeout_s: float = Field(default=60, gt=0, description="longest silence between two pieces of a stream")
+    total_timeout_s: float = Field(default=180, gt=0, description="longest time for one candidate")
+
+
+class RetrievalSettings(Section):
+    k: int = Field(default=8, ge=1, le=50, description="how many trends the model is offered at most")
+    threshold: float = Field(
+        default=0.30, ge=-1, le=1, description="cosine below which a trend does not fit, and none is offered"
+    )
+
+
+class ImageSettings(Section):
+    max_bytes: int = Field(default=20 * 2**20, ge=1024, description="largest upload")
+    max_pixels: int = Field(default=64_000_000, ge=1, description="largest picture before it is scaled down")
+    model_pixels: int = Field(
+        default=1280 * 28 * 28, ge=28 * 28, description="pixel budget sent to the model (Qwen2.5-VL: 28×28 a token)"
+    )
+
+
+class ServerSettings(Section):
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
+    max_concurrent: int = Field(default=32, ge=1, description="captions written at once; more answer 503")
+
+
+class IngestSettings(Section):
+    sources_file: Path | None = Field(default=None, description="your list of sources (TOML) in place of the built-in")
+    contact: str | None = Field(default=None, description="e-mail or URL of the operator, sent in the User-Agent")
+    timeout_s: float = Field(default=20, gt=0, description="longest time for one source's answer")
+    max_bytes: int = Field(default=5 * 2**20, ge=1024, description="largest answer of a source, decompressed")
+    half_life_hours: float = Field(default=12, gt=0, description="how fast a trend's score decays once it is over")
+    max_age_hours: float = Field(default=72, gt=0, description="a trend not seen for longer leaves the snapshot")
+    keep_snapshots: int = Field(default=5, ge=1, description="snapshots kept on disk for rollback")
+    allow_private: bool = Field(default=False, description="let sources live on private or loopback addresses")
+
+
+class WeightsSettings(Section):
+    wheels_dir: Path | None = Field(
+        default=None, description="a folder of wheels to take weights from, for offline use"
+    )
+
+
+def default_data_dir() -> Path:
+    """``var`` of the checkout this code runs from; for a copy installed elsewhere, the user's data folder."""
+    checkout = Path(__file__).resolve().parent.parent
+    if (checkout / "pyproject.toml").is_file():
+        return checkout / "var"
+    return user_data_path("trendrag")
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="TRENDRAG_", env_nested_delimiter="__", frozen=True, extra="forbid", env_ignore_empty=True
+    )
+
+    data_dir: Path = Field(default_factory=default_data_dir, description="weights, trends, snapshots and caches")
+    model: ModelSettings = ModelSettings()
+    retrieval: RetrievalSettings = RetrievalSettings()
+    image: ImageSettings = ImageSettings()
+    server: ServerSettings = ServerSettings()
+    ingest: IngestSettings = IngestSettings()
+    weights: WeightsSettings = WeightsSettings()
+
+    @property
+    def models_dir(self) -> Path:
+        return self.data_dir / "models"
+
+    @property
+    def snapshots_dir(self) -> Path:
+        return self.data_dir / "snapshots"
+
+    @property
+    def database_path(self) -> Path:
+        return self.data_dir / "trendrag.sqlite3"
+
+
+def load_settings() -> Settings:
+    """Settings from the environment.
+
+    Raises:
+        ConfigurationError: names each variable that is wrong and why, without its value (it may be a secret).
+    """
+    try:
+        return Settings(_secrets_dir=os.environ.get("TRENDRAG_SECRETS_DIR"))
+    except ValidationError as error:
+        wrong = [
+            f"TRENDRAG_{'__'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
+            for fault in error.errors(include_input=False, include_url=False)
+        ]
+        raise ConfigurationError("\n".join(["Settings that can't be used:", *wrong])) from None

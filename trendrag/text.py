@@ -1,0 +1,92 @@
+"""Text from outside, made harmless, and the normal form under which two spellings are the same topic.
+
+Trend text, notes and model output are untrusted: they reach a prompt, a terminal and a page. What passes here holds no
+control or bidirectional characters and can't close a fence of the prompt. Escaping for a medium (HTML, ANSI) is left to
+the medium.
+"""
+
+import re
+import unicodedata
+
+# Cc controls, Cf format characters (bidi overrides and isolates, zero-width, BOM, tags), surrogates, private use,
+# unassigned. The joiners U+200C/U+200D stay where they are: emoji and Indic or Persian spelling need them.
+_UNWANTED = {"Cc", "Cf", "Cs", "Co", "Cn"}
+_KEPT = {"\u200c", "\u200d"}
+_URL = re.compile(r"(?:[a-z][a-z0-9+.-]{1,15}://|www\.)\S+", re.IGNORECASE)
+_TAG = re.compile(r"<[^<>]{0,500}>")
+# Angle brackets fence the prompt's sections, backticks fence code, braces fill templates.
+_FENCES = str.maketrans({"<": "‹", ">": "›", "`": "'", "{": "(", "}": ")"})
+_MAX_MARKS = 4
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Za-z])(?=[0-9]{4}$)")
+
+
+def clean_note(text: str) -> str:
+    """A user's note as it may enter the prompt: controls gone, fences disarmed, lines kept. Words are left alone."""
+    kept = "".join("\n" if char in "\r\n\u2028\u2029" else char for char in _without_controls(text))
+    return "\n".join(line.strip() for line in kept.translate(_FENCES).splitlines() if line.strip())
+
+
+def clean_line(text: str, max_chars: int) -> str:
+    """Trend or source text on one line: no markup, no URL, no controls, at most ``max_chars`` code points.
+
+    Cutting happens at a space where there is one in the last third, and is marked with "…".
+    """
+    # Bounded before any regex runs: the input may be megabytes of somebody's feed.
+    text = _without_controls(unicodedata.normalize("NFC", text[: max_chars * 8 + 2_000]))
+    text = _URL.sub(" ", _TAG.sub(" ", text)).translate(_FENCES)
+    text = " ".join(text.split())
+    if len(text) <= max_chars:
+        return text
+    cut = text[: max_chars - 1]
+    space = cut.rfind(" ")
+    return (cut[:space] if space > max_chars * 2 // 3 else cut).rstrip() + "…"
+
+
+def _without_controls(text: str) -> str:
+    kept: list[str] = []
+    marks = 0
+    for char in text:
+        category = unicodedata.category(char)
+        if category in _UNWANTED and char not in _KEPT:
+            kept.append("\n" if char in "\n\r" else " " if char == "\t" or category == "Cc" else "")
+            continue
+        # Stacked combining marks ("zalgo") paint over neighbouring lines.
+        marks = marks + 1 if category in ("Mn", "Me") else 0
+        if marks <= _MAX_MARKS:
+            kept.append(char)
+    return "".join(kept)
+
+
+def normal_form(text: str) -> str:
+    """The form under which wordings of one topic are equal: case, accents, hashes, hyphens and spacing don't count.
+
+    ``normal_form("#CaféSociety") == normal_form("Cafe  society") == "cafe society"``: a hashtag in camel case is split.
+    Never shown to anyone. Empty for text without a letter or digit.
+    """
+    text = text.strip()
+    if text.startswith(("#", "＃")):
+        text = _CAMEL.sub(" ", text.lstrip("#＃"))
+    folded = unicodedata.normalize("NFKD", text).casefold().replace("’", "'")
+    kept = [
+        char if char.isalnum() or char in "'+&/#" or unicodedata.combining(char) else " "
+        for char in folded
+        if not is_accent(char)
+    ]
+    form = " ".join("".join(kept).split())
+    return unicodedata.normalize("NFC", form) if any(char.isalnum() for char in form) else ""
+
+
+def is_accent(char: str) -> bool:
+    """True for combining marks that decorate a letter (é, й, Hebrew points, Arabic vowels), so that a reader takes the
+    word without them for the same. False for marks that make another letter: Japanese voicing, Indic vowel signs."""
+    return (
+        "\u0300" <= char <= "\u036f"
+        or "\u0591" <= char <= "\u05c7"
+        or "\u064b" <= char <= "\u065f"
+        or "\u1ab0" <= char <= "\u1aff"
+        or "\u1dc0" <= char <= "\u1dff"
+        or "\u20d0" <= char <= "\u20ff"
+        or "\ufe00" <= char <= "\ufe0f"  # variation selectors
+        or "\ufe20" <= char <= "\ufe2f"
+        or char == "\u0670"
+    ) and unicodedata.category(char) in ("Mn", "Me")
