@@ -3,7 +3,7 @@
 The kernel defines the ports, ``indexes`` and ``serving`` implement them. All of them raise only ``TrendragError``.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -55,5 +55,5 @@ class Writer(Protocol):
 
     def write(
         self, request: CaptionRequest, description: str, trends: tuple[RetrievedTrend, ...], candidate: int
-    ) -> AsyncIterator[Chunk]:
-        """Streams one candidate. Closing the iterator stops the model; it ends normally only if the model finished."""
+    ) -> AsyncGenerator[Chunk, None]:
+        """Streams one candidate. Closing the generator stops the model; it ends normally only if the model finished."""

@@ -1,4 +1,4 @@
-"""Text from outside, made harmless, and the normal form under which two spellings are the same topic.
+"""Text from outside, made harmless; the normal form under which two spellings are one topic; durations in words.
 
 Trend text, notes and model output are untrusted: they reach a prompt, a terminal and a page. What passes here holds no
 control or bidirectional characters and can't close a fence of the prompt. Escaping for a medium (HTML, ANSI) is left to
@@ -7,6 +7,7 @@ the medium.
 
 import re
 import unicodedata
+from datetime import timedelta
 
 # Cc controls, Cf format characters (bidi overrides and isolates, zero-width, BOM, tags), surrogates, private use,
 # unassigned. The joiners U+200C/U+200D stay where they are: emoji and Indic or Persian spelling need them.
@@ -40,6 +41,18 @@ def clean_line(text: str, max_chars: int) -> str:
     cut = text[: max_chars - 1]
     space = cut.rfind(" ")
     return (cut[:space] if space > max_chars * 2 // 3 else cut).rstrip() + "…"
+
+
+def age(elapsed: timedelta) -> str:
+    """A duration as people say it: "35 s", "12 min", "5 h", "3 days". Never negative."""
+    seconds = max(0, int(elapsed.total_seconds()))
+    if seconds < 100:
+        return f"{seconds} s"
+    if seconds < 100 * 60:
+        return f"{seconds // 60} min"
+    if seconds < 48 * 3600:
+        return f"{seconds // 3600} h"
+    return f"{seconds // 86_400} days"
 
 
 def _without_controls(text: str) -> str:
