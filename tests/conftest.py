@@ -1,0 +1,26 @@
+"""What all tests share: no network beyond loopback, and no settings from the developer's shell."""
+
+import os
+from pathlib import Path
+
+import pytest
+from pytest_socket import socket_allow_hosts
+
+from trendrag.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def only_loopback() -> None:
+    socket_allow_hosts(["127.0.0.1", "::1", "localhost"], allow_unix_socket=True)
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("TRENDRAG_") and not name.startswith("TRENDRAG_TEST")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Default settings with a data directory of the test's own."""
+    return Settings(data_dir=tmp_path / "var")

@@ -1,0 +1,173 @@
+import asyncio
+import math
+from contextlib import aclosing
+
+import pytest
+from langchain_core.runnables import Runnable
+
+from tests.fakes import IMAGE, FakeDescriber, FakeRetriever, FakeWriter, found
+from trendrag.chain import build_caption_chain, stands_alone
+from trendrag.errors import ModelInterrupted, ModelUnavailable
+from trendrag.types import (
+    CandidateDone,
+    CaptionEvent,
+    CaptionRequest,
+    Delta,
+    Described,
+    Done,
+    Failed,
+    Highlight,
+    TrendsRetrieved,
+)
+
+NOTE_THAT_SAYS_ENOUGH = "Grandmother playing chess against Peter outside yesterday"
+
+
+async def events_of(chain: Runnable[CaptionRequest, CaptionEvent], request: CaptionRequest) -> list[CaptionEvent]:
+    return [event async for event in chain.astream(request)]
+
+
+async def test_events_come_in_order_and_add_up() -> None:
+    writer = FakeWriter(chunks=("Time for lat", "te a", "rt, and Latte-Art again"))
+    chain = build_caption_chain(FakeDescriber(), FakeRetriever(found("latte art")), writer)
+    events = await events_of(chain, CaptionRequest(image=IMAGE))
+
+    assert [type(event) for event in events if not isinstance(event, Delta)] == [
+        Described,
+        TrendsRetrieved,
+        Highlight,
+        Highlight,
+        CandidateDone,
+        Done,
+    ]
+    text = "".join(event.text for event in events if isinstance(event, Delta))
+    finished = next(event for event in events if isinstance(event, CandidateDone))
+    assert finished.text == text == "Time for latte art, and Latte-Art again"
+    assert finished.confidence == pytest.approx(math.exp(-0.5))
+    marked = [text[event.start : event.end] for event in events if isinstance(event, Highlight)]
+    assert marked == ["latte art", "Latte-Art"]
+    done = events[-1]
+    assert isinstance(done, Done)
+    assert done.usage.prompt_tokens == 110
+    assert done.usage.cached_tokens == 64
+    assert done.timings.first_token is not None
+    assert done.timings.first_token <= done.timings.total
+
+
+async def test_a_highlight_never_precedes_its_text() -> None:
+    chain = build_caption_chain(
+        FakeDescriber(), FakeRetriever(found("tea")), FakeWriter(chunks=tuple("tea, tea and more teas"))
+    )
+    length = 0
+    async for event in chain.astream(CaptionRequest(image=IMAGE)):
+        if isinstance(event, Delta):
+            length += len(event.text)
+        elif isinstance(event, Highlight):
+            assert event.end <= length
+
+
+async def test_candidates_are_all_written_and_kept_apart() -> None:
+    chain = build_caption_chain(FakeDescriber(), FakeRetriever(), FakeWriter())
+    events = await events_of(chain, CaptionRequest(image=IMAGE, candidates=3))
+    assert sorted(e.candidate for e in events if isinstance(e, CandidateDone)) == [0, 1, 2]
+    for number in range(3):
+        text = "".join(e.text for e in events if isinstance(e, Delta) and e.candidate == number)
+        assert text == "A caption."
+
+
+async def test_a_note_that_says_enough_spares_the_description() -> None:
+    describer, retriever = FakeDescriber(), FakeRetriever()
+    chain = build_caption_chain(describer, retriever, FakeWriter())
+    events = await events_of(chain, CaptionRequest(image=IMAGE, note=NOTE_THAT_SAYS_ENOUGH))
+    assert events[0] == Described(text="", source="note")
+    assert describer.calls == 0
+    assert retriever.queries == [NOTE_THAT_SAYS_ENOUGH]
+
+
+async def test_a_writer_that_cannot_see_gets_the_description_all_the_same() -> None:
+    describer = FakeDescriber(always=True)
+    chain = build_caption_chain(describer, FakeRetriever(), FakeWriter())
+    await events_of(chain, CaptionRequest(image=IMAGE, note=NOTE_THAT_SAYS_ENOUGH, trends=False))
+    assert describer.calls == 1
+
+
+async def test_one_image_is_described_once() -> None:
+    describer = FakeDescriber()
+    chain = build_caption_chain(describer, FakeRetriever(), FakeWriter())
+    first = await events_of(chain, CaptionRequest(image=IMAGE))
+    second = await events_of(chain, CaptionRequest(image=IMAGE, note="hm"))
+    assert (first[0], second[0]) == (
+        Described(text="a cup of coffee", source="model"),
+        Described(text="a cup of coffee", source="cache"),
+    )
+    assert describer.calls == 1
+
+
+async def test_trends_off_offers_none_and_says_so() -> None:
+    retriever, writer = FakeRetriever(found("tea")), FakeWriter()
+    events = await events_of(
+        build_caption_chain(FakeDescriber(), retriever, writer), CaptionRequest(image=IMAGE, trends=False)
+    )
+    assert events[1] == TrendsRetrieved(trends=(), snapshot=None, reason="Trends are switched off.")
+    assert retriever.queries == []
+    assert writer.offered == [()]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ModelInterrupted("gone"), "model_interrupted"), (ModelUnavailable("no"), "model_unavailable")],
+)
+async def test_a_failure_in_mid_stream_is_told_and_ends_the_stream(error: Exception, code: str) -> None:
+    chain = build_caption_chain(FakeDescriber(), FakeRetriever(), FakeWriter(error=error))
+    events = await events_of(chain, CaptionRequest(image=IMAGE, candidates=2))
+    assert isinstance(events[-1], Failed)
+    assert events[-1].code == code
+    assert not any(isinstance(event, Done) for event in events)
+
+
+async def test_an_unforeseen_error_tells_no_internals() -> None:
+    chain = build_caption_chain(FakeDescriber(), FakeRetriever(), FakeWriter(error=RuntimeError("secret path")))
+    events = await events_of(chain, CaptionRequest(image=IMAGE))
+    assert isinstance(events[-1], Failed)
+    assert events[-1].code == "internal"
+    assert "secret" not in events[-1].message
+
+
+async def test_closing_the_stream_stops_every_writer() -> None:
+    writer = FakeWriter(hangs=True)
+    chain = build_caption_chain(FakeDescriber(), FakeRetriever(), writer)
+    async with aclosing(chain.astream(CaptionRequest(image=IMAGE, candidates=3))) as events:  # type: ignore[type-var]
+        deltas = 0
+        async for event in events:
+            deltas += isinstance(event, Delta)
+            if deltas == 6:
+                break
+        assert writer.open_streams == 3
+    assert writer.open_streams == 0
+
+
+async def test_cancelling_the_reader_stops_every_writer() -> None:
+    writer = FakeWriter(hangs=True)
+    chain = build_caption_chain(FakeDescriber(), FakeRetriever(), writer)
+    started = asyncio.Event()
+
+    async def read() -> None:
+        async with aclosing(chain.astream(CaptionRequest(image=IMAGE, candidates=2))) as events:  # type: ignore[type-var]
+            async for event in events:
+                if isinstance(event, Delta):
+                    started.set()
+
+    reader = asyncio.create_task(read())
+    await started.wait()
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    assert writer.open_streams == 0
+
+
+@pytest.mark.parametrize(
+    ("note", "enough"),
+    [(None, False), ("", False), ("at the beach", False), (NOTE_THAT_SAYS_ENOUGH, True), ("tea " * 40, False)],
+)
+def test_which_notes_stand_alone(note: str | None, enough: bool) -> None:
+    assert stands_alone(note) is enough
