@@ -1,0 +1,92 @@
+"""``trendrag trends``: what would be retrieved for a text, and why."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from trendrag.types import Retrieval
+
+
+@click.command()
+@click.argument("query", required=False)
+@click.option("-k", type=click.IntRange(1, 50), help="How many at most.  [default: the setting retrieval.k]")
+@click.option("--region", help="Only trends of this region (US, GB, …) and of everywhere.")
+@click.option("--language", help="Only trends in this language (en, de, …) and of unknown language.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
+def trends(query: str | None, k: int | None, region: str | None, language: str | None, as_json: bool) -> None:
+    """Show which trends would be offered for a photo described as QUERY, with scores, stage, age and evidence.
+
+    Without QUERY: the strongest trends of the current snapshot. Nothing is a possible answer: a trend that does not fit
+    is not offered, and the reason is told.
+
+    \b
+        trendrag trends "coffee on a rainy day"
+    """
+    from datetime import timedelta
+
+    from indexes.embedder import open_embedder
+    from indexes.retriever import TrendRetriever
+    from indexes.snapshot import open_newest
+    from trendrag.settings import load_settings
+    from trendrag.types import Retrieval, RetrievedTrend, TrendFilters
+
+    settings = load_settings()
+    embedder = open_embedder(settings.models_dir)
+    snapshot = open_newest(settings.snapshots_dir, embedder)
+    count = k or settings.retrieval.k
+    filters = TrendFilters(region=region, language=language)
+    if query:
+        retriever = TrendRetriever(
+            settings.snapshots_dir,
+            embedder,
+            k=count,
+            threshold=settings.retrieval.threshold,
+            max_age=timedelta(hours=settings.ingest.max_age_hours),
+        )
+        answer = retriever.search(snapshot, query, filters)
+    else:
+        hottest = sorted(snapshot.trends, key=lambda trend: (-trend.score, trend.id))[:count]
+        answer = Retrieval(
+            trends=tuple(RetrievedTrend(trend=trend, similarity=0, score=trend.score) for trend in hottest),
+            snapshot=snapshot.info,
+        )
+    if as_json:
+        click.echo(answer.model_dump_json(indent=2))
+        return
+    from rich.console import Console
+
+    _print(answer, Console(), with_similarity=bool(query))
+
+
+def _print(answer: "Retrieval", console: "Console", *, with_similarity: bool) -> None:
+    from datetime import UTC, datetime
+
+    from rich.table import Table
+    from rich.text import Text
+
+    from trendrag.text import age
+
+    snapshot = answer.snapshot
+    assert snapshot is not None  # noqa: S101  (both callers searched one)
+    if snapshot.warning:
+        console.print(Text(snapshot.warning, style="yellow"))
+    # Ages in a sample are told as of its recording: it is not about now.
+    now = snapshot.recorded_at if snapshot.origin == "sample" and snapshot.recorded_at else datetime.now(UTC)
+    if answer.trends:
+        table = Table("trend", "fit", "score", "stage", "last seen", "where it comes from", box=None, pad_edge=False)
+        for found in answer.trends:
+            trend = found.trend
+            evidence = Text("\n").join(
+                Text(f"{item.source}: {item.title}").append(f"\n  {item.url}" if item.url else "", style="dim")
+                for item in trend.evidence[:2]
+            )
+            fit = f"{found.similarity:.2f}" if with_similarity else "-"
+            seen = f"{age(now - trend.last_seen)} ago"
+            table.add_row(Text(trend.phrase, style="bold"), fit, f"{found.score:.2f}", trend.stage, seen, evidence)
+        console.print(table)
+    elif answer.reason:
+        console.print(Text(answer.reason))
+    console.print(Text(f"{snapshot.label()} · {snapshot.count} trends · snapshot {snapshot.id}", style="dim"))

@@ -1,0 +1,154 @@
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from indexes.snapshot import current_id, open_newest, open_snapshot, publish, snapshot_ids
+from tests.fakes import NOW, HashEmbedder, make_trend
+from trendrag.errors import CorruptSnapshot, NoSnapshot
+from trendrag.types import SnapshotInfo
+
+EMBEDDER = HashEmbedder()
+PHRASES = ("latte art", "first snow", "world cup", "goat yoga")
+
+
+def publish_phrases(directory: Path, *phrases: str, hours: float = 0, keep: int = 5) -> SnapshotInfo:
+    return publish(
+        directory,
+        [make_trend(phrase) for phrase in phrases],
+        EMBEDDER,
+        origin="live",
+        recorded_at=NOW,
+        now=NOW + timedelta(hours=hours),
+        keep=keep,
+    )
+
+
+def test_what_is_published_is_read_back(tmp_path: Path) -> None:
+    info = publish_phrases(tmp_path, *PHRASES)
+    snapshot = open_newest(tmp_path, EMBEDDER)
+    assert snapshot.info == info
+    assert snapshot.trends == tuple(make_trend(phrase) for phrase in PHRASES)
+    assert current_id(tmp_path) == info.id
+    assert sorted(path.name for path in (tmp_path / info.id).iterdir()) == [
+        "index.faiss",
+        "manifest.json",
+        "trends.jsonl.zst",
+    ]
+
+
+@given(st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=12, unique=True), st.integers(1, 20))
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+def test_search_agrees_with_numpy(tmp_path_factory: pytest.TempPathFactory, phrases: list[str], k: int) -> None:
+    directory = tmp_path_factory.mktemp("snapshots")
+    publish_phrases(directory, *phrases)
+    snapshot = open_newest(directory, EMBEDDER)
+    query = EMBEDDER.embed(["latte art in the first snow"])[0]
+    expected = EMBEDDER.embed(phrases) @ query
+    found = snapshot.search(query, k)
+    assert len(found) == min(k, len(phrases))
+    for row, cosine in found:
+        assert cosine == pytest.approx(float(expected[row]), abs=1e-5)
+    assert [cosine for _, cosine in found] == pytest.approx(np.sort(expected)[::-1][:k].tolist(), abs=1e-5)
+
+
+def test_a_trend_with_several_vectors_is_found_once(tmp_path: Path) -> None:
+    trends = [make_trend("latte art", summary="latte art in cups"), make_trend("snow")]
+    publish(tmp_path, trends, EMBEDDER, origin="live", recorded_at=NOW, now=NOW, keep=1)
+    snapshot = open_newest(tmp_path, EMBEDDER)
+    assert snapshot.index.ntotal == 3
+    rows = [row for row, _ in snapshot.search(EMBEDDER.embed(["latte art"])[0], 5)]
+    assert sorted(rows) == [0, 1]
+    assert rows[0] == 0
+
+
+def test_an_empty_snapshot_is_a_snapshot(tmp_path: Path) -> None:
+    publish_phrases(tmp_path)
+    assert open_newest(tmp_path, EMBEDDER).search(EMBEDDER.embed(["x"])[0], 3) == []
+
+
+def test_only_the_newest_are_kept(tmp_path: Path) -> None:
+    ids = [publish_phrases(tmp_path, "tea", hours=hour, keep=3).id for hour in range(5)]
+    assert snapshot_ids(tmp_path) == ids[:1:-1]
+    assert current_id(tmp_path) == ids[-1]
+
+
+def test_nothing_published_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(NoSnapshot, match="trendrag refresh"):
+        open_newest(tmp_path / "nowhere", EMBEDDER)
+
+
+def flip_a_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+@pytest.mark.parametrize("name", ["index.faiss", "trends.jsonl.zst", "manifest.json"])
+@pytest.mark.parametrize("damage", [flip_a_byte, truncate, Path.unlink], ids=["flipped", "truncated", "missing"])
+def test_a_damaged_snapshot_is_refused_and_the_newest_good_one_is_used(
+    tmp_path: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    good = publish_phrases(tmp_path, "tea")
+    bad = publish_phrases(tmp_path, "coffee", hours=1)
+    damage(tmp_path / bad.id / name)
+    with pytest.raises(CorruptSnapshot, match=name):
+        open_snapshot(tmp_path / bad.id, EMBEDDER)
+    snapshot = open_newest(tmp_path, EMBEDDER)
+    assert snapshot.info.id == good.id
+    assert snapshot.info.warning is not None
+    assert bad.id in snapshot.info.warning
+    assert name in snapshot.info.warning
+
+
+def test_when_none_verifies_the_error_names_the_fault(tmp_path: Path) -> None:
+    info = publish_phrases(tmp_path, "tea")
+    flip_a_byte(tmp_path / info.id / "index.faiss")
+    with pytest.raises(CorruptSnapshot, match=r"index\.faiss.*trendrag refresh"):
+        open_newest(tmp_path, EMBEDDER)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"../../etc", b"20990101T000000Z-deadbeef"])
+def test_a_damaged_pointer_falls_back_to_the_newest(tmp_path: Path, content: bytes) -> None:
+    info = publish_phrases(tmp_path, "tea")
+    (tmp_path / "CURRENT").write_bytes(content)
+    assert open_newest(tmp_path, EMBEDDER).info.id == info.id
+
+
+def test_another_version_is_refused(tmp_path: Path) -> None:
+    info = publish_phrases(tmp_path, "tea")
+    path = tmp_path / info.id / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 99}))
+    with pytest.raises(CorruptSnapshot, match=r"manifest\.json"):
+        open_newest(tmp_path, EMBEDDER)
+
+
+def test_vectors_of_another_embedder_are_refused(tmp_path: Path) -> None:
+    publish_phrases(tmp_path, "tea")
+    other = HashEmbedder()
+    other.sha256 = "1" * 64
+    with pytest.raises(CorruptSnapshot, match="vectors were made by"):
+        open_newest(tmp_path, other)
+
+
+def test_a_crash_while_publishing_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = publish_phrases(tmp_path, "tea")
+
+    def crash(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.fsync", crash)
+    with pytest.raises(OSError, match="disk full"):
+        publish_phrases(tmp_path, "coffee", hours=1)
+    assert open_newest(tmp_path, EMBEDDER).info == good
+    assert snapshot_ids(tmp_path) == [good.id]
