@@ -1,0 +1,145 @@
+"""``trendrag caption`` and ``trendrag serve``."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from trendrag.settings import Settings
+    from trendrag.types import CaptionEvent, CaptionRequest
+
+# trendrag.types.Platform, spelled out so that `--help` need not import pydantic; a test keeps them equal.
+PLATFORMS = ("generic", "instagram", "tiktok", "x", "facebook", "linkedin", "pinterest", "threads")
+
+
+@click.command()
+@click.argument("photo", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--note", help="What the photo is about, in your words.")
+@click.option("--candidates", type=click.IntRange(1, 8), default=1, show_default=True, help="How many captions.")
+@click.option("--platform", type=click.Choice(PLATFORMS), default="generic", show_default=True)
+@click.option("--tone", help="How it should sound: playful, dry, poetic …")
+@click.option("--language", default="en", show_default=True, help="Language of the caption (BCP 47).")
+@click.option("--max-chars", type=click.IntRange(40, 5000), default=280, show_default=True, help="Longest caption.")
+@click.option("--region", help="Only trends of this region (US, GB, …) and of everywhere.")
+@click.option("--no-trends", is_flag=True, help="Write without trends.")
+@click.option("--json", "as_json", is_flag=True, help="Print one event a line as JSON, as they come.")
+@click.pass_context
+def caption(
+    ctx: click.Context,
+    photo: Path,
+    note: str | None,
+    candidates: int,
+    platform: str,
+    tone: str | None,
+    language: str,
+    max_chars: int,
+    region: str | None,
+    no_trends: bool,
+    as_json: bool,
+) -> None:
+    """Write captions for PHOTO as they stream, with the trend words lit up and where each trend comes from.
+
+    The embedded engine writes drafts; for real captions point TrendRAG at a model server:
+
+    \b
+        export TRENDRAG_MODEL__PROVIDER=openai
+        export TRENDRAG_MODEL__BASE_URL=http://127.0.0.1:8001/v1
+        export TRENDRAG_MODEL__NAME=Qwen/Qwen2.5-VL-3B-Instruct-AWQ
+        trendrag caption photo.jpg --note "first snow" --candidates 3
+    """
+    import asyncio
+
+    from pydantic import ValidationError
+
+    from serving.images import prepare_image
+    from trendrag.errors import ImageTooLarge, RequestError
+    from trendrag.settings import load_settings
+    from trendrag.types import CaptionRequest, TrendFilters
+
+    settings = load_settings()
+    if photo.stat().st_size > settings.image.max_bytes:
+        raise ImageTooLarge(f"{photo} is larger than {settings.image.max_bytes / 2**20:.0f} MiB")
+    try:
+        request = CaptionRequest.model_validate(
+            {
+                "image": prepare_image(photo.read_bytes(), settings.image),
+                "note": note,
+                "platform": platform,
+                "tone": tone,
+                "language": language,
+                "candidates": candidates,
+                "max_chars": max_chars,
+                "trends": not no_trends,
+                "filters": TrendFilters(region=region),
+            }
+        )
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise RequestError(f"--{str(fault['loc'][0]).replace('_', '-')}: {fault['msg']}") from error
+    ctx.exit(asyncio.run(_caption(settings, request, as_json=as_json)))
+
+
+async def _caption(settings: "Settings", request: "CaptionRequest", *, as_json: bool) -> int:
+    from rich.console import Console
+
+    from serving.service import open_service
+    from serving.terminal import watch
+    from trendrag.types import Failed
+
+    async with open_service(settings) as service, aclosing(service.stream(request)) as events:
+        outcome = (
+            await _print_json(events)
+            if as_json
+            else await watch(events, request.candidates, Console(highlight=False, soft_wrap=False))
+        )
+    if isinstance(outcome, Failed):
+        click.echo(f"Error: {outcome.message}", err=True)
+        return 1
+    return 0
+
+
+async def _print_json(events: "AsyncGenerator[CaptionEvent, None]") -> "CaptionEvent | None":
+    event = None
+    async for event in events:
+        click.echo(event.model_dump_json())
+    return event
+
+
+@click.command()
+@click.option("--host", help="Address to listen on.  [default: the setting server.host, 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 picks one.  [default: server.port, 8000]")
+def serve(host: str | None, port: int | None) -> None:
+    """Serve captions over HTTP: the page at /, the API at /api/v1/caption, its description at /openapi.json.
+
+    There are no keys yet: whoever reaches the address can use it. Ctrl-C lets captions under way finish for 10 s.
+    """
+    import ipaddress
+    import logging
+
+    import uvicorn
+
+    from serving.app import create_app
+    from trendrag.settings import load_settings
+
+    settings = load_settings()
+    host = host or settings.server.host
+    port = settings.server.port if port is None else port
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        exposed = not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        exposed = host != "localhost"
+    if exposed:
+        click.echo(f"Listening on {host}, beyond this machine, and there are no keys yet: protect it.", err=True)
+    uvicorn.run(
+        create_app(settings),
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
