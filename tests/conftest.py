@@ -24,3 +24,20 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 def settings(tmp_path: Path) -> Settings:
     """Default settings with a data directory of the test's own."""
     return Settings(data_dir=tmp_path / "var")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if os.environ.get("TRENDRAG_TEST_NO_SKIPS") and terminalreporter.stats.get("skipped"):
+        terminalreporter.write_line("Skipped tests count as failures here (TRENDRAG_TEST_NO_SKIPS).", red=True)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """CI must run everything: with TRENDRAG_TEST_NO_SKIPS a skipped test fails the run."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if (
+        os.environ.get("TRENDRAG_TEST_NO_SKIPS")
+        and reporter
+        and reporter.stats.get("skipped")
+        and not session.exitstatus
+    ):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

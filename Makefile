@@ -1,0 +1,74 @@
+# `make demo` and `make test` are all a new user needs; `make help` lists the rest.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Nothing of the developer's shell gets into the tests.
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: .venv/runtime.stamp ## set everything up, caption a real photo, serve on 127.0.0.1:8000
+	$(BIN)/trendrag demo
+
+.PHONY: test
+test: .venv/dev.stamp models ## set everything up and run the tests
+	$(PYTEST)
+
+.PHONY: lint
+lint: .venv/dev.stamp ## format and lint checks, types, import arrows
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+
+.PHONY: format
+format: .venv/dev.stamp ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: vllm-env
+vllm-env: .venv/dev.stamp ## build the CPU environment of a real vLLM server under var/ (3.5 GB)
+	$(BIN)/python tests/vllm/environment.py
+
+.PHONY: test-vllm
+test-vllm: vllm-env models ## run the suite against a real vLLM server on the CPU
+	TRENDRAG_TEST_VLLM=1 $(PYTEST) tests/vllm
+
+.PHONY: models
+models: .venv/runtime.stamp ## fetch the model weights into var/models
+	$(BIN)/trendrag models fetch
+
+.PHONY: lock
+lock: .venv/dev.stamp ## resolve the locks again, newest versions that fit pyproject.toml
+	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header \
+		pyproject.toml --extra build --output-file locks/runtime.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header \
+		--constraint locks/runtime.txt pyproject.toml --extra build --extra dev --output-file locks/dev.txt
+
+.PHONY: clean
+clean: ## remove the environment and caches; var/ with weights and trends stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/python.stamp:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "TrendRAG needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+# Hashes are checked for every package; the build backend is locked too, so the last step downloads nothing.
+.venv/runtime.stamp: locks/runtime.txt pyproject.toml | .venv/python.stamp
+	@echo "Installing the locked packages into .venv ..."
+	$(PIP) install --quiet --require-hashes -r locks/runtime.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/dev.stamp: locks/dev.txt .venv/runtime.stamp
+	@echo "Installing the locked development tools into .venv ..."
+	$(PIP) install --quiet --require-hashes -r locks/dev.txt
+	@touch $@
