@@ -19,7 +19,7 @@ PLATFORMS = ("generic", "instagram", "tiktok", "x", "facebook", "linkedin", "pin
 @click.argument("photo", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--note", help="What the photo is about, in your words.")
 @click.option("--candidates", type=click.IntRange(1, 8), default=1, show_default=True, help="How many captions.")
-@click.option("--platform", type=click.Choice(PLATFORMS), default="generic", show_default=True)
+@click.option("--platform", type=click.Choice(PLATFORMS), default="generic", show_default=True, help="Where it goes.")
 @click.option("--tone", help="How it should sound: playful, dry, poetic …")
 @click.option("--language", default="en", show_default=True, help="Language of the caption (BCP 47).")
 @click.option("--max-chars", type=click.IntRange(40, 5000), default=280, show_default=True, help="Longest caption.")
@@ -116,30 +116,42 @@ def serve(host: str | None, port: int | None) -> None:
 
     There are no keys yet: whoever reaches the address can use it. Ctrl-C lets captions under way finish for 10 s.
     """
+    import asyncio
     import ipaddress
-    import logging
 
-    import uvicorn
-
-    from serving.app import create_app
     from trendrag.settings import load_settings
 
     settings = load_settings()
     host = host or settings.server.host
-    port = settings.server.port if port is None else port
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         exposed = not ipaddress.ip_address(host).is_loopback
     except ValueError:
         exposed = host != "localhost"
     if exposed:
         click.echo(f"Listening on {host}, beyond this machine, and there are no keys yet: protect it.", err=True)
-    uvicorn.run(
-        create_app(settings),
-        host=host,
-        port=port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=10,
-    )
+    asyncio.run(_serve(settings, host, settings.server.port if port is None else port))
+
+
+async def _serve(settings: "Settings", host: str, port: int) -> None:
+    import logging
+    from contextlib import nullcontext
+
+    import uvicorn
+
+    from serving.app import create_app
+    from serving.service import open_service
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs every call to the model server
+    # Opened here and not by the lifespan, where an error would come out as a traceback.
+    async with open_service(settings) as service:
+        config = uvicorn.Config(
+            create_app(settings, lambda _: nullcontext(service)),
+            host=host,
+            port=port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=10,
+        )
+        await uvicorn.Server(config).serve()

@@ -1,0 +1,1 @@
+"""The HTTP service: schemas, errors, metrics, middleware and routes. ``serving.app`` puts them together."""

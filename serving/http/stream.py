@@ -1,0 +1,96 @@
+"""Runs a caption chain for one request, and stops it when the client goes.
+
+One task of its own iterates the chain from its first event to its last, whoever reads: time limits and task groups
+inside the chain belong to the task that entered them, and a request is read by several tasks in turn (first the
+dependency that waits for the first event, then the response). Leaving `caption_events` cancels that task, which closes
+the chain, which closes the call to the model.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import TypeVar
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from fastapi import Request
+
+from serving.http.errors import ClientLeft
+from trendrag.errors import TrendragError
+from trendrag.types import CaptionEvent, Done, Failed
+
+log = logging.getLogger(__name__)
+
+INTERNAL = Failed(code="internal", message="Something went wrong on the server. Its log says more.")
+_BUFFERED_EVENTS = 16
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def caption_events(
+    chain: AsyncGenerator[CaptionEvent, None], observe: Callable[[CaptionEvent], None]
+) -> AsyncIterator[MemoryObjectReceiveStream[CaptionEvent]]:
+    """The chain's events. The last one is always `Done` or `Failed`, also where the chain breaks its promises."""
+    send, receive = anyio.create_memory_object_stream[CaptionEvent](_BUFFERED_EVENTS)
+    task = asyncio.create_task(_pump(chain, observe, send))
+    with receive:
+        try:
+            yield receive
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+
+
+async def _pump(
+    chain: AsyncGenerator[CaptionEvent, None],
+    observe: Callable[[CaptionEvent], None],
+    send: MemoryObjectSendStream[CaptionEvent],
+) -> None:
+    async with send:
+        last: CaptionEvent
+        try:
+            async with aclosing(chain):
+                async for event in chain:
+                    if isinstance(event, Done | Failed):
+                        last = event
+                        break
+                    observe(event)
+                    await send.send(event)
+                else:
+                    log.error("the caption chain ended without saying how")
+                    last = INTERNAL
+        except TrendragError as error:
+            last = Failed(code=error.code, message=str(error))
+        except Exception:
+            log.exception("the caption chain broke")
+            last = INTERNAL
+        observe(last)
+        await send.send(last)
+
+
+async def unless_client_leaves(request: Request, work: Awaitable[T]) -> T:
+    """The result of ``work``, which is cancelled where the client closes the connection first.
+
+    Only for use after the body was read: what is waited for is the server's message that the connection is gone.
+
+    Raises:
+        ClientLeft: it did.
+    """
+    doing = asyncio.ensure_future(work)
+    leaving = asyncio.create_task(_left(request))
+    try:
+        await asyncio.wait({doing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if doing.done():
+            return doing.result()
+        raise ClientLeft
+    finally:
+        for task in (doing, leaving):
+            task.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await task
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
