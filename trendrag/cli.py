@@ -47,9 +47,8 @@ def trendrag() -> None:
 def main() -> None:
     """Runs the command line and exits."""
     try:
-        trendrag(standalone_mode=False)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
+        code = trendrag(standalone_mode=False)  # what a command passed to ctx.exit, else what it returned
+        sys.exit(code if isinstance(code, int) else 0)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -9,7 +9,13 @@ from pathlib import Path
 
 from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from trendrag.errors import ConfigurationError
 
@@ -29,6 +35,9 @@ class ModelSettings(Section):
     api_key: SecretStr | None = Field(default=None, description="sent as a bearer token")
     temperature: float = Field(default=0.8, ge=0, le=2, description="how freely candidates are sampled")
     max_tokens: int = Field(default=256, ge=16, description="longest caption, in tokens")
+    logprobs: bool = Field(
+        default=True, description="ask for token log-probabilities, for the confidence; off where a server refuses them"
+    )
     connect_timeout_s: float = Field(default=3, gt=0, description="seconds to reach the server")
     token_timeout_s: float = Field(default=60, gt=0, description="longest silence between two pieces of a stream")
     total_timeout_s: float = Field(default=180, gt=0, description="longest time for one candidate")
@@ -37,7 +46,7 @@ class ModelSettings(Section):
 class RetrievalSettings(Section):
     k: int = Field(default=8, ge=1, le=50, description="how many trends the model is offered at most")
     threshold: float = Field(
-        default=0.30, ge=-1, le=1, description="cosine below which a trend does not fit, and none is offered"
+        default=0.40, ge=-1, le=1, description="cosine below which a trend does not fit, and none is offered"
     )
 
 
@@ -93,6 +102,22 @@ class Settings(BaseSettings):
     ingest: IngestSettings = IngestSettings()
     weights: WeightsSettings = WeightsSettings()
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  (pydantic-settings' signature)
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (there is no .env file: it would be read by chance)
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # The plain source of secret files knows no nested names.
+        return (
+            init_settings,
+            env_settings,
+            NestedSecretsSettingsSource(file_secret_settings, secrets_dir_missing="error"),
+        )
+
     @property
     def models_dir(self) -> Path:
         return self.data_dir / "models"
@@ -114,6 +139,8 @@ def load_settings() -> Settings:
     """
     try:
         return Settings(_secrets_dir=os.environ.get("TRENDRAG_SECRETS_DIR"))
+    except SettingsError as error:
+        raise ConfigurationError(f"TRENDRAG_SECRETS_DIR can't be used: {error}") from error
     except ValidationError as error:
         wrong = [
             f"TRENDRAG_{'__'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"

@@ -18,7 +18,8 @@ _TAG = re.compile(r"<[^<>]{0,500}>")
 # Angle brackets fence the prompt's sections, backticks fence code, braces fill templates.
 _FENCES = str.maketrans({"<": "‹", ">": "›", "`": "'", "{": "(", "}": ")"})
 _MAX_MARKS = 4
-_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Za-z])(?=[0-9]{4}$)")
+_YEAR = re.compile(r"(?<=[^\W\d_])(?=[0-9]{4}$)")
+_LOOSE_HASH = re.compile(r"(?<![^\W_])#")
 
 
 def clean_note(text: str) -> str:
@@ -30,7 +31,7 @@ def clean_note(text: str) -> str:
 def clean_line(text: str, max_chars: int) -> str:
     """Trend or source text on one line: no markup, no URL, no controls, at most ``max_chars`` code points.
 
-    Cutting happens at a space where there is one in the last third, and is marked with "…".
+    Cutting happens at a space where there is one in the second half, and is marked with "…".
     """
     # Bounded before any regex runs: the input may be megabytes of somebody's feed.
     text = _without_controls(unicodedata.normalize("NFC", text[: max_chars * 8 + 2_000]))
@@ -40,7 +41,7 @@ def clean_line(text: str, max_chars: int) -> str:
         return text
     cut = text[: max_chars - 1]
     space = cut.rfind(" ")
-    return (cut[:space] if space > max_chars * 2 // 3 else cut).rstrip() + "…"
+    return (cut[:space] if space > max_chars // 2 else cut).rstrip() + "…"
 
 
 def age(elapsed: timedelta) -> str:
@@ -78,15 +79,24 @@ def normal_form(text: str) -> str:
     """
     text = text.strip()
     if text.startswith(("#", "＃")):
-        text = _CAMEL.sub(" ", text.lstrip("#＃"))
+        text = _split_camel_case(text.lstrip("#＃"))
     folded = unicodedata.normalize("NFKD", text).casefold().replace("’", "'")
     kept = [
         char if char.isalnum() or char in "'+&/#" or unicodedata.combining(char) else " "
         for char in folded
         if not is_accent(char)
     ]
-    form = " ".join("".join(kept).split())
+    form = " ".join(_LOOSE_HASH.sub(" ", "".join(kept)).split())  # the hash of "C#" stays
     return unicodedata.normalize("NFC", form) if any(char.isalnum() for char in form) else ""
+
+
+def _split_camel_case(tag: str) -> str:
+    """ "WorldCup2026" → "World Cup 2026"."""
+    spaced = "".join(
+        f" {char}" if char.isupper() and before.islower() else char
+        for before, char in zip(" " + tag, tag, strict=False)
+    )
+    return _YEAR.sub(" ", spaced)
 
 
 def is_accent(char: str) -> bool:

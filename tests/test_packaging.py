@@ -1,0 +1,31 @@
+"""What is installed is what was meant."""
+
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+
+OURS = {"trendrag", "indexes", "ingest", "serving", "evals"}
+
+
+def test_no_dependency_ships_one_of_our_names() -> None:
+    owners = packages_distributions()
+    assert {name: owners[name] for name in OURS & owners.keys() if set(owners[name]) != {"trendrag"}} == {}
+
+
+def test_nothing_heavy_is_imported_for_the_help() -> None:
+    heavy = ["pydantic", "numpy", "faiss", "fastapi", "langchain_core", "sqlalchemy", "rich", "onnxruntime", "httpx2"]
+    code = (
+        "import sys, contextlib\n"
+        "sys.argv = ['trendrag', '--help']\n"
+        "from trendrag.cli import main\n"
+        "with contextlib.suppress(SystemExit): main()\n"
+        f"print(sorted(set({heavy}) & set(sys.modules)), file=sys.stderr)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    assert result.stderr.strip() == "[]"
+    assert "caption" in result.stdout
+
+
+def test_the_default_install_has_no_torch() -> None:
+    owners = packages_distributions()
+    assert "torch" not in owners
