@@ -1,4 +1,4 @@
-"""The page at ``/``, a stop-gap until the real one: three small static files that fetch nothing from elsewhere."""
+"""The page at ``/``, a stop-gap until the real one: small static files that fetch nothing from elsewhere."""
 
 from pathlib import Path
 from typing import Literal
@@ -11,7 +11,7 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_TYPES = {"index.html": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
+_TYPES = {"index.html": "text/html", "page.js": "text/javascript", "page.css": "text/css", "icon.svg": "image/svg+xml"}
 
 router = APIRouter(include_in_schema=False)
 
@@ -22,7 +22,7 @@ def index() -> Response:
 
 
 @router.get("/static/{name}")
-def static(name: Literal["page.js", "page.css"]) -> Response:
+def static(name: Literal["page.js", "page.css", "icon.svg"]) -> Response:
     return _file(name)
 
 
