@@ -109,7 +109,7 @@ class CaptionView:
         facts = [self._snapshot.label()] if self._snapshot else []
         facts.append(f"draft by {done.model}" if done.draft else done.model)
         sure = [end.confidence for _, end in sorted(self._finished.items()) if end.confidence is not None]
-        if sure:
+        if sure and not done.draft:  # a grammar forces wording that the model would not have chosen
             facts.append("confidence " + ", ".join(f"{confidence:.2f}" for confidence in sure))
         facts.append(f"{done.timings.total:.1f} s")
         return facts

@@ -183,21 +183,6 @@ async def _next(
         raise model_error(error) from error
 
 
-async def check_model(model: BaseChatModel) -> None:
-    """Returns where the model's server answers; providers without an address of their own are taken at their word.
-
-    Raises:
-        ModelError: it can't be reached, or refuses the key.
-    """
-    client = getattr(model, "root_async_client", None)
-    if client is None:
-        return
-    try:
-        await client.models.list()
-    except Exception as error:  # as in `_next`
-        raise model_error(error) from error
-
-
 def model_error(error: Exception) -> ModelError:
     """What a model library's exception means for the caller, in words that say what to do.
 

@@ -300,7 +300,7 @@ class TestCheck:
 
     async def test_nobody_there(self) -> None:
         async with writing(ModelSettings(provider="openai", base_url="http://127.0.0.1:9/v1", name="tiny")) as writer:
-            with pytest.raises(ModelUnavailable, match="http://127.0.0.1:9/v1 can't be reached"):
+            with pytest.raises(ModelUnavailable, match=r"http://127\.0\.0\.1:9/v1 can't be reached"):
                 await check_model(writer._model)
 
 

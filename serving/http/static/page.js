@@ -115,9 +115,12 @@ function show(event) {
     caption(event.candidate).marks.push(event);
     draw(event.candidate);
   } else if (event.type === "candidate_done") {
-    const sure = event.confidence === null ? "" : ` wording confidence ${Math.round(event.confidence * 100)} %`;
-    element("span", sure, caption(event.candidate).item, "confidence");
+    caption(event.candidate).confidence = event.confidence;
   } else if (event.type === "done") {
+    for (const { confidence, item } of event.draft ? [] : captions) {
+      // Of a draft it says nothing: the grammar forces wording that the model would not have chosen.
+      if (confidence) element("span", ` wording confidence ${Math.round(confidence * 100)} %`, item, "confidence");
+    }
     say(`${event.draft ? "A draft by the small built-in model" : "Written"} (${event.model}), ${event.timings.total.toFixed(1)} s.`);
   } else if (event.type === "failed") {
     say(event.message, true);
