@@ -1,0 +1,13 @@
+"""Sources → observations → merged, scored, safe trends → a new snapshot.
+
+    sources/       one file per source type: which URL, and bytes → observations
+    fetcher.py     the one guarded HTTP layer
+    observation.py what a source said, cleaned at the border
+    store.py       every observation ever made, append-only, and how each source is doing
+    merge.py       observations → topics        ┐
+    score.py       topics → burst, stage        ├ pure; the time is an argument
+    safety.py      what may not reach a caption ┘
+    refresh.py     the composition of all these; commands.py shows it
+
+Knows nothing of serving. What leaves is a snapshot directory, written by ``indexes.snapshot``.
+"""

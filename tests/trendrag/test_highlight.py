@@ -119,9 +119,8 @@ def test_a_closed_highlighter_takes_no_more_text() -> None:
         highlighter.feed("x")
 
 
-words = st.sampled_from(
-    "ai AI café cafe\u0301 tea world cup # - 's ’s es s 東 京 が か\u3099 _ 2 . / ß İ 가 각 \u0301 box +".split() + [" ", "\n"]
-)
+VOCABULARY = "ai AI café cafe\u0301 tea world cup # - 's ’s es s 東 京 が か\u3099 _ 2 . / ß İ 가 각 \u0301 box +"
+words = st.sampled_from([*VOCABULARY.split(" "), " ", "\n"])
 captions = st.lists(words, max_size=25).map("".join) | st.text(max_size=40)
 surface_lists = st.lists(st.lists(words, min_size=1, max_size=4).map("".join), min_size=1, max_size=5)
 
