@@ -88,7 +88,6 @@ async def test_opening_loads_nothing_and_says_it_drafts(settings: Settings) -> N
     async with open_embedded(settings) as (describer, writer):  # in a data folder without weights
         assert describer.always
         assert writer.draft
-        assert writer.draft
 
 
 def test_a_program_that_never_closes_it_still_ends_quietly() -> None:
