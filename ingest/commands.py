@@ -1,0 +1,153 @@
+"""`trendrag refresh`. What a refresh does is in ``ingest.refresh``; this shows it."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from ingest.refresh import RefreshReport, SourceReport
+    from trendrag.settings import Settings
+
+
+@click.command()
+@click.option("--sample", is_flag=True, help="Load the bundled sample trends; needs no network.")
+@click.option("--or-sample", is_flag=True, help="Load the sample if no source can be read and there are no trends yet.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
+@click.option("--quiet", is_flag=True, help="Show no progress; errors are still shown.")
+def refresh(sample: bool, or_sample: bool, as_json: bool, quiet: bool) -> None:
+    """Read the trend sources and publish the trends of now.
+
+    A source that fails is reported and costs the others nothing. If all fail, nothing changes and the exit code is 1.
+    The sample is a set of source answers of our own, recorded once; it is called a sample wherever it appears.
+    """
+    import asyncio
+
+    from ingest.refresh import run_refresh
+    from trendrag.errors import TrendragError
+    from trendrag.settings import load_settings
+
+    try:
+        settings = load_settings()
+        with _progress(quiet) as on_progress:
+            # Asked for by name, the sample may take the place of live trends.
+            report = asyncio.run(run_refresh(settings, sample=sample, replace_live=True, on_progress=on_progress))
+        if or_sample and report.snapshot is None:
+            report = _sample_instead(settings, report)
+    except TrendragError as error:
+        if as_json:
+            click.echo(json.dumps({"error": {"code": error.code, "message": str(error)}}))
+            sys.exit(1)
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:  # asyncio has cancelled what was under way
+        click.echo("Stopped. Nothing was published; the trends from before stay.", err=True)
+        sys.exit(130)
+    if as_json:
+        click.echo(json.dumps(as_dict(report), ensure_ascii=False))
+    elif not quiet:
+        _show(report)
+    if report.snapshot is None:
+        if not as_json:
+            raise click.ClickException(report.note or "Nothing was published.")
+        sys.exit(1)
+
+
+def _sample_instead(settings: "Settings", live: "RefreshReport") -> "RefreshReport":
+    """The sample's report where nothing was there, else the live one: live trends are never covered by a sample."""
+    import asyncio
+
+    from ingest.refresh import current_origin, run_refresh
+
+    if current_origin(settings) == "live":
+        return live
+    click.echo("No source can be read from here: loading the bundled sample.", err=True)
+    return asyncio.run(run_refresh(settings, sample=True))
+
+
+def as_dict(report: "RefreshReport") -> dict[str, Any]:
+    """The report as `--json` prints it."""
+    snapshot = report.snapshot
+    return {
+        "sources": [
+            {
+                "source": each.source,
+                "ok": each.error is None,
+                "error": each.error,
+                "items": each.items,
+                "new": each.new,
+                "newest": each.newest.isoformat() if each.newest else None,
+                "dropped": dict(each.dropped),
+            }
+            for each in report.sources
+        ],
+        "trends": report.trends,
+        "withheld": dict(report.withheld),
+        "left_out": dict(report.left_out),
+        "snapshot": snapshot.model_dump(mode="json") | {"label": snapshot.label()} if snapshot else None,
+        "note": report.note,
+    }
+
+
+@contextmanager
+def _progress(quiet: bool) -> "Iterator[Callable[[SourceReport], None]]":
+    """A running line on a terminal, a line for each source elsewhere (logs, CI); always on stderr."""
+    from rich.console import Console
+
+    def line(done: "SourceReport") -> None:
+        click.echo(f"{done.source}: {done.error or f'{done.items} items, {done.new} new'}", err=True)
+
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda _done: None
+    elif not console.is_terminal:
+        yield line
+    else:
+        with console.status("Reading the trend sources …") as status:
+
+            def show(done: "SourceReport") -> None:
+                line(done)
+                status.update(f"Reading the trend sources … {done.source} is done")
+
+            yield show
+
+
+def _show(report: "RefreshReport") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from ingest.sample import RECORDED_AT
+
+    console = Console(soft_wrap=False)
+    if report.sources:
+        snapshot = report.snapshot
+        sample = snapshot is not None and snapshot.origin == "sample"
+        now = RECORDED_AT if sample else (snapshot.created_at if snapshot else None)
+        table = Table("source", "status", "items", "new", "newest", box=None, pad_edge=False)
+        if sample:
+            console.print(f"From the bundled sample, recorded {RECORDED_AT:%Y-%m-%d}; ages are as of then.")
+        for each in sorted(report.sources, key=lambda done: done.source):
+            # Text, not markup: an error may quote what a server said.
+            status = Text(each.error, style="red") if each.error else Text("ok", style="green")
+            table.add_row(each.source, status, str(each.items), str(each.new), age(each.newest, now))
+        console.print(table)
+    if report.snapshot:
+        withheld = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in report.withheld.most_common())
+        held = report.withheld.total()
+        kept_back = f"; {held} withheld as unsafe or unclear ({withheld})" if held else ""
+        click.echo(f"\n{report.trends} trends{kept_back}")
+        click.echo(f"Snapshot {report.snapshot.id}: {report.snapshot.label()}")
+
+
+def age(moment: datetime | None, now: datetime | None) -> str:
+    """How long ago, in one unit: "5 min", "3 h", "2 d"."""
+    if moment is None or now is None:
+        return "-"
+    minutes = max(0, int((now - moment).total_seconds() // 60))
+    if minutes < 60:
+        return f"{minutes} min"
+    return f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // 1440} d"

@@ -1,0 +1,265 @@
+"""The one way in which ingest speaks HTTP.
+
+Every request has a connect, a read and a total time limit, a byte limit that also counts after decompression, an
+address check on every hop (``addresses``), a limit of redirects, and at most two requests to one host at a time.
+Proxies named in the environment are not used: a proxy looks names up itself, so that the address check would check
+nothing. (Where only a proxy leads out, run `trendrag refresh` on a machine that has the network.)
+
+What the bytes mean is left to the sources. Conditional requests, Retry-After and backoff are not here yet; their place
+is ``get(headers=…)``, ``Fetched.headers`` and ``HttpStatus.headers``.
+"""
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Protocol, Self
+
+import httpx2
+
+from ingest.addresses import Address, resolve
+from trendrag.errors import FetchError
+from trendrag.settings import IngestSettings
+from trendrag.text import clean_line
+
+MAX_REDIRECTS = 5
+PER_HOST = 2
+CONNECT_TIMEOUT_S = 5.0
+_REDIRECTS = {301, 302, 303, 307, 308}
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A good answer. ``url`` is where it came from in the end; ``headers`` are lower-case; ``body`` is decompressed."""
+
+    body: bytes = field(repr=False)
+    headers: Mapping[str, str]
+    url: str
+    fetched_at: datetime
+
+
+class HttpStatus(FetchError):
+    """The server answered, with another status than 200."""
+
+    def __init__(self, message: str, status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers
+
+
+class Fetcher(Protocol):
+    async def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Fetched:
+        """The body at ``url``.
+
+        Raises:
+            FetchError: no usable answer, for whatever reason; ``HttpStatus`` where the server gave another status.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds and bytes. ``total_s`` covers one ``get`` with all its redirects, but not the wait for a free slot."""
+
+    connect_s: float
+    read_s: float
+    total_s: float
+    max_bytes: int
+
+    @classmethod
+    def of(cls, settings: IngestSettings) -> "Limits":
+        total = settings.timeout_s
+        return cls(min(CONNECT_TIMEOUT_S, total), min(total, 15.0), total, settings.max_bytes)
+
+
+def user_agent(contact: str | None) -> str:
+    """Whom a source's operator may write to when a refresh troubles them. Wikimedia asks for this by its policy."""
+    said = clean_line(contact.replace("(", " ").replace(")", " "), 200) if contact else ""
+    # clean_line takes addresses out, and a contact may be one; here it is the operator's own and only its form counts.
+    if contact and contact.startswith(("http://", "https://")) and contact.isascii() and contact.isprintable():
+        said = contact[:200]
+    said = said.encode("ascii", "ignore").decode()
+    return f"TrendRAG/{version('trendrag')} (+{said or 'no contact given'})"
+
+
+class HttpFetcher:
+    """``Fetcher`` over the network. Use as ``async with HttpFetcher.open(settings.ingest) as fetcher``."""
+
+    def __init__(
+        self,
+        client: httpx2.AsyncClient,
+        limits: Limits,
+        *,
+        allow_private: bool,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._client = client
+        self._limits = limits
+        self._allow_private = allow_private
+        self._clock = clock
+        self._slots: dict[str, asyncio.Semaphore] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: IngestSettings) -> AsyncIterator[Self]:
+        limits = Limits.of(settings)
+        async with httpx2.AsyncClient(
+            trust_env=False,
+            follow_redirects=False,
+            timeout=httpx2.Timeout(limits.read_s, connect=limits.connect_s),
+            # Connections are not kept: they are made to an address, and a kept one could serve another host that has
+            # the same address, without that host's certificate ever being checked.
+            limits=httpx2.Limits(max_keepalive_connections=0),
+            headers={
+                "User-Agent": user_agent(settings.contact),
+                "Accept-Encoding": "gzip",
+                "Accept": "application/json, application/rss+xml, application/atom+xml, application/xml, */*;q=0.5",
+            },
+        ) as client:
+            yield cls(client, limits, allow_private=settings.allow_private)
+
+    async def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Fetched:
+        current = _checked(url)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._slots.setdefault(current.host, asyncio.Semaphore(PER_HOST)))
+            try:
+                async with asyncio.timeout(self._limits.total_s):
+                    for _hop in range(MAX_REDIRECTS + 1):
+                        answer = await self._hop(current, headers or {})
+                        if isinstance(answer, Fetched):
+                            return answer
+                        current = answer
+            except TimeoutError as error:
+                raise FetchError(f"{current.host} took longer than {self._limits.total_s:g} s") from error
+        raise FetchError(f"{_checked(url).host} redirects more than {MAX_REDIRECTS} times")
+
+    async def _hop(self, url: httpx2.URL, headers: Mapping[str, str]) -> "Fetched | httpx2.URL":
+        """One request: its answer, or where it redirects to."""
+        host = url.raw_host.decode("ascii")
+        addresses = await resolve(host, url.port or _PORTS[url.scheme], allow_private=self._allow_private)
+        for number, address in enumerate(addresses, 1):
+            try:
+                return await self._ask(url, address, headers)
+            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+                if number == len(addresses):
+                    raise FetchError(f"{url.host} can't be reached: {_why(error)}") from error
+            except httpx2.HTTPError as error:
+                raise FetchError(f"{url.host} did not answer properly: {_why(error)}") from error
+            except httpx2.InvalidURL as error:
+                raise FetchError(f"{url.host} redirects to an address that is none") from error
+        raise AssertionError("resolve gives at least one address")
+
+    async def _ask(self, url: httpx2.URL, address: Address, headers: Mapping[str, str]) -> "Fetched | httpx2.URL":
+        # To the checked address, in the name of the host: the Host header and, for TLS, the name that the certificate
+        # must be for stay the host's.
+        pinned = url.copy_with(host=str(address))
+        request = self._client.build_request(
+            "GET",
+            pinned,
+            headers={**headers, "Host": url.netloc.decode("ascii")},
+            extensions={"sni_hostname": url.raw_host.decode("ascii")},
+        )
+        response = await self._client.send(request, stream=True)
+        try:
+            said = {name.lower(): value for name, value in response.headers.items()}
+            if response.status_code in _REDIRECTS and "location" in said:
+                return _checked(str(url.join(said["location"])))
+            if response.status_code != 200:
+                what = {403: " (refused)", 404: " (not there)", 429: " (too many requests)"}
+                status = f"{response.status_code}{what.get(response.status_code, '')}"
+                raise HttpStatus(f"{url.host} answered with status {status}", response.status_code, said)
+            body = await self._read(response, url.host)
+        finally:
+            await response.aclose()
+        return Fetched(body, said, str(url), self._clock())
+
+    async def _read(self, response: httpx2.Response, host: str) -> bytes:
+        """The body, decompressed by hand: the client's decoder would inflate a whole chunk before one could count."""
+        coding = response.headers.get("content-encoding", "identity").strip().lower()
+        if coding not in ("identity", "", "gzip", "x-gzip"):
+            raise FetchError(f"{host} answers in an encoding that was not asked for ({clean_line(coding, 20)})")
+        body = Body(self._limits.max_bytes, compressed=coding not in ("identity", ""))
+        try:
+            async for chunk in response.aiter_raw(_CHUNK):
+                body.feed(chunk)
+            return body.finish()
+        except zlib.error as error:
+            raise FetchError(f"{host} sent damaged compressed data") from error
+        except TooLarge as error:
+            raise FetchError(f"{host} sent more than {self._limits.max_bytes / 2**20:.1f} MiB") from error
+
+
+class TooLarge(Exception):
+    """A body passed its limit."""
+
+
+class Body:
+    """Collects a body, at most ``max_bytes`` of it both as sent and inflated.
+
+    Raises from ``feed`` and ``finish``:
+        TooLarge: the limit is passed. No more than the limit is ever held.
+        zlib.error: the compressed data is damaged or cut off.
+    """
+
+    def __init__(self, max_bytes: int, *, compressed: bool) -> None:
+        self._max_bytes = max_bytes
+        self._sent = 0
+        self._body = bytearray()
+        self._inflater = _gzip() if compressed else None
+
+    def feed(self, chunk: bytes) -> None:
+        self._sent += len(chunk)
+        if self._sent > self._max_bytes:
+            raise TooLarge
+        while chunk:
+            if self._inflater is None:
+                self._body += chunk
+                chunk = b""
+            else:
+                if self._inflater.eof:  # gzip data may be several members, one after the other
+                    self._inflater = _gzip()
+                # One byte above the limit is enough to know that it is passed.
+                self._body += self._inflater.decompress(chunk, self._max_bytes - len(self._body) + 1)
+                chunk = self._inflater.unused_data
+            if len(self._body) > self._max_bytes:
+                raise TooLarge
+
+    def finish(self) -> bytes:
+        if self._inflater and self._sent and not self._inflater.eof:
+            raise zlib.error("cut off")
+        return bytes(self._body)
+
+
+def _gzip() -> "zlib._Decompress":
+    return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+
+
+_PORTS = {"http": 80, "https": 443}
+
+
+def _checked(url: str) -> httpx2.URL:
+    try:
+        parsed = httpx2.URL(url)
+    except (httpx2.InvalidURL, ValueError, TypeError) as error:
+        raise FetchError("An address to fetch is not a valid URL") from error
+    if parsed.scheme not in _PORTS or not parsed.host:
+        raise FetchError(f"Only http and https addresses are fetched, not {clean_line(parsed.scheme, 20) or 'this'}")
+    if parsed.userinfo:
+        raise FetchError(f"Addresses with a user name or password are not fetched ({parsed.host})")
+    return parsed
+
+
+def _why(error: Exception) -> str:
+    kinds: list[tuple[type[Exception], str]] = [
+        (httpx2.ConnectTimeout, "no connection in time"),
+        (httpx2.TimeoutException, "it stopped sending"),
+        (httpx2.ConnectError, "no connection"),
+        (httpx2.ProtocolError, "not proper HTTP, or cut off"),
+        (httpx2.NetworkError, "the connection broke"),
+    ]
+    why = next((said for kind, said in kinds if isinstance(error, kind)), type(error).__name__)
+    detail = clean_line(str(error), 120)
+    return f"{why} ({detail})" if detail else why

@@ -1,0 +1,79 @@
+"""What every trend source is: an entry of the sources file that knows its addresses and its format."""
+
+import json
+from datetime import datetime
+from typing import Annotated, Any, Protocol
+
+from pydantic import Field, StringConstraints
+
+from ingest.observation import Origin, Parsed
+from trendrag.errors import ParseError
+from trendrag.types import Frozen
+
+SourceId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Region = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
+Language = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8})*$")]
+Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+(:[0-9]{1,5})?$", max_length=255)]
+
+
+class Source(Protocol):
+    """One entry of the sources file."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def family(self) -> str:
+        """The publisher behind it. Agreement between families counts, agreement within one does not."""
+
+    def urls(self, now: datetime) -> tuple[str, ...]:
+        """Where to look, the best first. The next one is tried only where the one before answers 404."""
+
+    def parse(self, payload: bytes, observed_at: datetime) -> Parsed:
+        """The observations in ``payload``. A legitimate empty list gives none.
+
+        Raises:
+            ParseError: the payload isn't in the source's format. Never another exception, whatever the bytes are.
+        """
+
+
+class SourceEntry(Frozen):
+    """Fields that every entry of the sources file has."""
+
+    id: SourceId
+    language: Language = "und"
+    categories: tuple[str, ...] = Field(default=(), max_length=10)
+
+    def _origin(self, observed_at: datetime, **fields: Any) -> Origin:
+        return Origin(
+            source=self.id,
+            observed_at=observed_at,
+            **({"language": self.language} | fields),
+            categories=self.categories,
+        )
+
+
+def read_json(payload: bytes, what: str) -> Any:
+    """The JSON in ``payload``.
+
+    Raises:
+        ParseError: it isn't JSON, says whether it looks like a page instead.
+    """
+    try:
+        return json.loads(payload)
+    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+        raise ParseError(f"{what}: {_instead(payload)}") from error
+
+
+def _instead(payload: bytes) -> str:
+    head = payload[:200].lstrip().lower()
+    if not head:
+        return "the answer is empty"
+    if looks_like_html(payload):
+        return "the answer is a web page (a block or consent page?), not data"
+    return "the answer is damaged or cut off" if head[:1] in (b"{", b"[") else "the answer is in another format"
+
+
+def looks_like_html(payload: bytes) -> bool:
+    head = payload[:1000].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    return head.startswith((b"<!doctype html", b"<html", b"<head", b"<body"))

@@ -1,0 +1,88 @@
+"""Any RSS or Atom feed: headlines, each dated by its publisher.
+
+feedparser reads what strict parsers refuse, and has faults that are met here: it is given a stream of bytes (it would
+open a string, and even bytes, as a file name), it does not say when there was no feed at all, it lets scripts in titles
+and ``javascript:`` links pass, and it accepts dates of the year 1783 and of 2099.
+"""
+
+import calendar
+import io
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import feedparser
+from pydantic import AfterValidator
+
+from ingest.observation import Intake, Parsed, checked_url
+from ingest.sources.base import Region, SourceEntry, looks_like_html
+from trendrag.errors import ParseError
+
+
+def _is_url(value: str) -> str:
+    url = checked_url(value)
+    if url is None:
+        raise ValueError("must be an http or https address")
+    return url
+
+
+class Rss(SourceEntry):
+    """``publisher`` is the family: give feeds of one publisher the same one. By default it is the address's host."""
+
+    type: Literal["rss"]
+    url: Annotated[str, AfterValidator(_is_url)]
+    publisher: str | None = None
+    region: Region | None = None
+
+    @property
+    def family(self) -> str:
+        return self.publisher or (urlsplit(self.url).hostname or self.id).removeprefix("www.")
+
+    def urls(self, now: datetime) -> tuple[str, ...]:  # noqa: ARG002  (the address does not depend on the day)
+        return (self.url,)
+
+    def parse(self, payload: bytes, observed_at: datetime) -> Parsed:
+        feed = _feed(payload, self.id)
+        intake = Intake(
+            self._origin(
+                observed_at, source_type=self.type, family=self.family, name=self.publisher or self.family,
+                region=self.region,
+            )
+        )  # fmt: skip
+        for entry in feed.entries:
+            link = entry.get("link")
+            intake.add(
+                "headline",
+                entry.get("title"),
+                identity=entry.get("id") or link or None,
+                url=link,
+                published_at=_date(entry),
+                live=False,
+            )
+        return intake.parsed()
+
+
+def _feed(payload: bytes, name: str) -> Any:
+    if not payload.strip():
+        raise ParseError(f"{name}: the answer is empty")
+    if looks_like_html(payload):
+        raise ParseError(f"{name}: the answer is a web page (a block or consent page?), not a feed")
+    try:
+        # A stream, so that nothing in the bytes can be taken for a file name or an address.
+        feed = feedparser.parse(io.BytesIO(payload), resolve_relative_uris=False, sanitize_html=True)
+    except Exception as error:  # feedparser raises whatever its parts raise on hostile bytes
+        raise ParseError(f"{name}: the feed can't be read ({type(error).__name__})") from error
+    # ``version`` is missing altogether where nothing was recognised; a cut-off feed still has one, and its items.
+    if not feed.get("version") and not feed.entries:
+        raise ParseError(f"{name}: the answer is not an RSS or Atom feed")
+    return feed
+
+
+def _date(entry: Any) -> datetime | None:
+    """When the item was published. feedparser's parsed dates are UTC; ``mktime`` would read them as local time."""
+    # feedparser's own ``get`` would answer one of the two with the other, and warn that it does.
+    parsed = dict.get(entry, "published_parsed") or dict.get(entry, "updated_parsed")
+    try:
+        return datetime.fromtimestamp(calendar.timegm(parsed), UTC) if parsed else None
+    except (ValueError, OverflowError, TypeError, OSError):
+        return None

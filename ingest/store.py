@@ -1,0 +1,273 @@
+"""Every observation ever made, append-only, and how each source is doing.
+
+An observation is stored once per (source, key, bucket): fetching the same list twice changes nothing, and a row is
+never changed afterwards, so that nothing is ever re-dated. A failed or empty fetch only touches the source's status.
+What observations mean is left to merge and score.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Dialect,
+    Engine,
+    Float,
+    Index,
+    Integer,
+    String,
+    TypeDecorator,
+    UniqueConstraint,
+    create_engine,
+    event,
+    func,
+    select,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.pool import StaticPool
+
+from ingest.observation import Kind, Observation, joined_form
+from ingest.score import Point
+from trendrag.errors import ConfigurationError
+from trendrag.text import clean_line
+from trendrag.types import Evidence
+
+BUSY_TIMEOUT_S = 15.0
+"""How long a writer waits for another process that is writing (SQLite allows one at a time)."""
+
+_ROWS = 200
+"""Rows per statement: SQLite limits the variables of one."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC, kept as microseconds since 1970: SQLite has no dates, and would forget the zone."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002  (its signature)
+        return None if value is None else round(value.timestamp() * 1_000_000)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  (as above)
+        return None if value is None else datetime.fromtimestamp(value / 1_000_000, UTC)
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class ObservationRow(Base):
+    __tablename__ = "observation"
+    __table_args__ = (
+        UniqueConstraint("source", "key", "bucket", name="observation_once"),
+        Index("observation_at", "at"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    source: Mapped[str] = mapped_column(String(64))
+    source_type: Mapped[str] = mapped_column(String(32))
+    family: Mapped[str] = mapped_column(String(255))
+    name: Mapped[str]
+    kind: Mapped[Kind] = mapped_column(String(16))
+    title: Mapped[str]
+    form: Mapped[str]
+    key: Mapped[str] = mapped_column(String(24))
+    bucket: Mapped[str] = mapped_column(String(32))
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+    observed_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    published_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    url: Mapped[str | None]
+    volume: Mapped[int | None] = mapped_column(BigInteger)
+    usual: Mapped[float | None] = mapped_column(Float)
+    region: Mapped[str | None] = mapped_column(String(2))
+    language: Mapped[str] = mapped_column(String(35))
+    categories: Mapped[list[str]] = mapped_column(JSON)
+    evidence: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+
+
+class SourceRow(Base):
+    """How a source is doing. An error stays until the next success, a success's numbers until the next one."""
+
+    __tablename__ = "source_status"
+
+    source: Mapped[str] = mapped_column(String(64), primary_key=True)
+    last_success: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    last_error_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    last_error: Mapped[str | None]
+    items: Mapped[int] = mapped_column(default=0)
+    new: Mapped[int] = mapped_column(default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    source: str
+    last_success: datetime | None
+    last_error_at: datetime | None
+    last_error: str | None
+    items: int
+    new: int
+
+
+class ObservationStore:
+    """Synchronous; call it in a thread. One instance may be used from several threads, one after the other.
+
+    Raises:
+        ConfigurationError: the database can't be opened, or not be used as it is.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        with _mapped_errors():
+            Base.metadata.create_all(engine)
+
+    @classmethod
+    def at(cls, file: Path) -> Self:
+        """In an SQLite file, made where there is none."""
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(f"The folder {file.parent} can't be made: {error.strerror}") from error
+        return cls.open(f"sqlite:///{file}")
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """At a database URL of SQLAlchemy."""
+        if not url.startswith("sqlite"):
+            return cls(create_engine(url, pool_pre_ping=True))
+        engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+        event.listen(engine, "connect", _prepare_sqlite)
+        return cls(engine)
+
+    @classmethod
+    def in_memory(cls) -> Self:
+        """Gone when it is closed. For samples, which must never mix with what was really seen."""
+        return cls(create_engine("sqlite://", connect_args={"check_same_thread": False}, poolclass=StaticPool))
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def add(self, observations: Sequence[Observation]) -> int:
+        """Stores what is new and says how much that was."""
+        new = 0
+        with _mapped_errors(), Session(self._engine) as session, session.begin():
+            for start in range(0, len(observations), _ROWS):
+                new += self._insert(session, [_row(each) for each in observations[start : start + _ROWS]])
+        return new
+
+    def _insert(self, session: Session, rows: list[dict[str, Any]]) -> int:
+        dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
+        insert = dialect.insert(ObservationRow).values(rows).on_conflict_do_nothing()
+        return len(session.execute(insert.returning(ObservationRow.id)).all())
+
+    def succeeded(self, source: str, at: datetime, *, items: int, new: int) -> None:
+        with _mapped_errors(), Session(self._engine) as session, session.begin():
+            row = session.get(SourceRow, source) or SourceRow(source=source)
+            row.last_success, row.items, row.new, row.last_error = at, items, new, None
+            session.add(row)
+
+    def failed(self, source: str, at: datetime, error: str) -> None:
+        with _mapped_errors(), Session(self._engine) as session, session.begin():
+            row = session.get(SourceRow, source) or SourceRow(source=source, items=0, new=0)
+            row.last_error_at, row.last_error = at, error[:500]
+            session.add(row)
+
+    def statuses(self) -> dict[str, SourceStatus]:
+        with _mapped_errors(), Session(self._engine) as session:
+            return {
+                row.source: SourceStatus(
+                    row.source, row.last_success, row.last_error_at, row.last_error, row.items, row.new
+                )
+                for row in session.scalars(select(SourceRow))
+            }
+
+    def latest(self, since: datetime) -> list[Observation]:
+        """Each item's last observation, of those that speak of a time at or after ``since``."""
+        newest = (
+            select(func.max(ObservationRow.id))
+            .where(ObservationRow.at >= since)
+            .group_by(ObservationRow.source, ObservationRow.key)
+        )
+        with _mapped_errors(), Session(self._engine) as session:
+            rows = session.scalars(select(ObservationRow).where(ObservationRow.id.in_(newest)))
+            return [_observation(row) for row in rows]
+
+    def points(self, since: datetime) -> Iterator[Point]:
+        """How strong each item was, each time it was seen since then; oldest first."""
+        row = ObservationRow
+        wanted = select(row.source, row.family, row.key, row.form, row.at, row.volume, row.usual)
+        with _mapped_errors(), Session(self._engine) as session:
+            for found in session.execute(wanted.where(row.at >= since).order_by(row.at, row.id)):
+                yield Point(*found)
+
+
+@contextmanager
+def _mapped_errors() -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        cause = clean_line(str(getattr(error, "orig", None) or type(error).__name__), 200)
+        raise ConfigurationError(
+            f"The trend database can't be used ({cause}). Is its folder writable, is there space, is its server up?"
+        ) from error
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    # Readers don't block the writer, and a crash loses at most the last transaction, never the file.
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.close()
+
+
+def _row(seen: Observation) -> dict[str, Any]:
+    return {
+        "source": seen.source,
+        "source_type": seen.source_type,
+        "family": seen.family,
+        "name": seen.name,
+        "kind": seen.kind,
+        "title": seen.title,
+        "form": joined_form(seen.title),
+        "key": seen.key,
+        "bucket": seen.bucket,
+        "at": seen.at,
+        "observed_at": seen.observed_at,
+        "published_at": seen.published_at,
+        "url": seen.url,
+        "volume": seen.volume,
+        "usual": seen.usual,
+        "region": seen.region,
+        "language": seen.language,
+        "categories": list(seen.categories),
+        "evidence": [each.model_dump(mode="json") for each in seen.evidence],
+    }
+
+
+def _observation(row: ObservationRow) -> Observation:
+    return Observation(
+        source=row.source,
+        source_type=row.source_type,
+        family=row.family,
+        name=row.name,
+        kind=row.kind,
+        title=row.title,
+        key=row.key,
+        bucket=row.bucket,
+        at=row.at,
+        observed_at=row.observed_at,
+        published_at=row.published_at,
+        url=row.url,
+        volume=row.volume,
+        usual=row.usual,
+        region=row.region,
+        language=row.language,
+        categories=tuple(row.categories),
+        evidence=tuple(Evidence.model_validate(each) for each in row.evidence),
+    )

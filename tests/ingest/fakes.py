@@ -1,0 +1,73 @@
+"""Doubles and builders that several ingest tests share."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from indexes.embedder import Vectors
+from ingest.fetcher import Fetched
+from ingest.observation import Intake, Kind, Observation, Origin
+from ingest.sources import parse_sources
+from ingest.sources.base import Source
+from trendrag.errors import FetchError
+
+NOW = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+class HashEmbedder:
+    """``indexes.embedder.Embedder`` without weights: a text's vector is drawn from its hash."""
+
+    name = "hash"
+    sha256 = "0" * 64
+    dim = 8
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        vectors = np.empty((len(texts), self.dim), dtype=np.float32)
+        for row, text in enumerate(texts):
+            seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
+            drawn = np.random.default_rng(seed).normal(size=self.dim).astype(np.float32)
+            vectors[row] = drawn / np.linalg.norm(drawn)
+        return vectors
+
+
+class CannedFetcher:
+    """``ingest.fetcher.Fetcher`` that serves what it was given, at the time that it was given."""
+
+    def __init__(self, answers: Mapping[str, bytes | FetchError], at: datetime = NOW) -> None:
+        self.answers = dict(answers)
+        self.at = at
+        self.asked: list[str] = []
+
+    async def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Fetched:
+        self.asked.append(url)
+        answer = self.answers.get(url, FetchError(f"{url} can't be reached"))
+        if isinstance(answer, FetchError):
+            raise answer
+        return Fetched(answer, {}, url, self.at)
+
+
+def source(text: str) -> Source:
+    return parse_sources("[[source]]\n" + text, "the test's sources")[0]
+
+
+def seen(
+    title: str,
+    kind: Kind = "phrase",
+    *,
+    source: str = "a",
+    family: str = "fam-a",
+    at: datetime = NOW,
+    news: Sequence[str] = (),
+    volume: int | None = None,
+    region: str | None = None,
+    language: str = "en",
+) -> Observation:
+    """One observation, made the way that parsers make it."""
+    intake = Intake(Origin(source, "test", family, family.title(), at, region, language, ("life",)))
+    evidence = [found for headline in news for found in intake.evidence(headline)]
+    intake.add(kind, title, volume=volume, evidence=evidence)
+    (observation,) = intake.parsed().observations
+    return observation
