@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -121,6 +120,7 @@ def _show(report: "RefreshReport") -> None:
     from rich.text import Text
 
     from ingest.sample import RECORDED_AT
+    from trendrag.text import age
 
     console = Console(soft_wrap=False)
     if report.sources:
@@ -133,7 +133,8 @@ def _show(report: "RefreshReport") -> None:
         for each in sorted(report.sources, key=lambda done: done.source):
             # Text, not markup: an error may quote what a server said.
             status = Text(each.error, style="red") if each.error else Text("ok", style="green")
-            table.add_row(each.source, status, str(each.items), str(each.new), age(each.newest, now))
+            newest = age(now - each.newest) if now and each.newest else "-"
+            table.add_row(each.source, status, str(each.items), str(each.new), newest)
         console.print(table)
     if report.snapshot:
         withheld = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in report.withheld.most_common())
@@ -141,13 +142,3 @@ def _show(report: "RefreshReport") -> None:
         kept_back = f"; {held} withheld as unsafe or unclear ({withheld})" if held else ""
         click.echo(f"\n{report.trends} trends{kept_back}")
         click.echo(f"Snapshot {report.snapshot.id}: {report.snapshot.label()}")
-
-
-def age(moment: datetime | None, now: datetime | None) -> str:
-    """How long ago, in one unit: "5 min", "3 h", "2 d"."""
-    if moment is None or now is None:
-        return "-"
-    minutes = max(0, int((now - moment).total_seconds() // 60))
-    if minutes < 60:
-        return f"{minutes} min"
-    return f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // 1440} d"

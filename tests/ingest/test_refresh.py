@@ -11,7 +11,6 @@ from click.testing import CliRunner, Result
 
 import ingest.refresh
 from indexes.snapshot import current_id, open_newest
-from ingest.commands import age
 from ingest.commands import refresh as command
 from ingest.fetcher import Fetched, HttpStatus
 from ingest.refresh import RefreshReport, SourceReport, current_origin, refresh, run_refresh
@@ -287,15 +286,6 @@ def test_missing_weights_and_wrong_sources_are_named(
     result = run.invoke(command, flags)
     assert result.exit_code == 1
     assert "/nowhere/sources.toml" in result.output
-
-
-@pytest.mark.parametrize(
-    ("ago", "text"),
-    [(timedelta(), "0 min"), (59 * HOUR / 60, "59 min"), (47 * HOUR, "47 h"), (timedelta(days=3), "3 d")],
-)
-def test_ages(ago: timedelta, text: str) -> None:
-    assert age(NOW - ago, NOW) == text
-    assert age(None, NOW) == "-"
 
 
 def test_progress_reports_every_source(settings: Settings) -> None:
