@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    import socket
+
     from trendrag.settings import Settings
     from trendrag.types import CaptionEvent, CaptionRequest
 
@@ -129,10 +131,25 @@ def serve(host: str | None, port: int | None) -> None:
         exposed = host != "localhost"
     if exposed:
         click.echo(f"Listening on {host}, beyond this machine, and there are no keys yet: protect it.", err=True)
-    asyncio.run(_serve(settings, host, settings.server.port if port is None else port))
+    asyncio.run(_serve(settings, _listen(host, settings.server.port if port is None else port)))
 
 
-async def _serve(settings: "Settings", host: str, port: int) -> None:
+def _listen(host: str, port: int) -> "socket.socket":
+    """Bound here, before anything is loaded: uvicorn would log a taken port and exit."""
+    import socket
+
+    from trendrag.errors import ConfigurationError
+
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigurationError(
+            f"Can't listen on {host}, port {port} ({error.strerror or error}). Choose others with --host and --port."
+        ) from error
+
+
+async def _serve(settings: "Settings", listener: "socket.socket") -> None:
     import logging
     from contextlib import nullcontext
 
@@ -147,11 +164,12 @@ async def _serve(settings: "Settings", host: str, port: int) -> None:
     async with open_service(settings) as service:
         config = uvicorn.Config(
             create_app(settings, lambda _: nullcontext(service)),
-            host=host,
-            port=port,
             log_config=None,
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=10,
         )
-        await uvicorn.Server(config).serve()
+        host, port = listener.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        click.echo(f"TrendRAG is at http://{shown}:{port} (Ctrl-C stops it)", err=True)
+        await uvicorn.Server(config).serve([listener])

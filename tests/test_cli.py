@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -193,9 +194,49 @@ def server(data_dir: Path) -> Iterator[subprocess.Popen[str]]:
 def test_serve_stops_cleanly(server: subprocess.Popen[str], sent: signal.Signals) -> None:
     assert server.stderr is not None
     for line in server.stderr:
-        if "running on http://127.0.0.1:" in line:
+        if "startup complete" in line:
             break
     server.send_signal(sent)
     _, rest = server.communicate(timeout=30)
     assert "Traceback" not in rest
     assert server.returncode in (0, 130, -signal.SIGINT, -signal.SIGTERM)
+
+
+def test_a_taken_port_is_named(data_dir: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = run(data_dir, "serve", "--port", str(port))
+    assert result.returncode == 1
+    assert str(port) in result.stderr
+    assert "--port" in result.stderr
+
+
+def no_source_in_reach(folder: Path) -> dict[str, str]:
+    sources = folder / "sources.toml"
+    sources.write_text('[[source]]\nid = "away"\ntype = "rss"\nurl = "http://127.0.0.1:9/"\npublisher = "Away"\n')
+    return {"TRENDRAG_INGEST__SOURCES_FILE": str(sources)}
+
+
+def test_demo_once_json_is_events_only(data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "models").symlink_to(data_dir / "models")
+    result = run(tmp_path, "demo", "--once", "--json", **no_source_in_reach(tmp_path))
+    assert result.returncode == 0, result.stderr
+    events = [CAPTION_EVENT.validate_json(line) for line in result.stdout.splitlines()]
+    assert isinstance(events[-1], Done)
+    retrieved = next(event for event in events if isinstance(event, TrendsRetrieved))
+    assert retrieved.trends
+    assert retrieved.snapshot is not None
+    assert retrieved.snapshot.label().startswith("sample trends, recorded")
+    assert "bundled sample" in result.stderr
+
+
+def test_a_sample_never_covers_live_trends(data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "models").symlink_to(data_dir / "models")
+    assert run(tmp_path, "refresh", "--sample").returncode == 0
+    current = tmp_path / "snapshots" / (tmp_path / "snapshots" / "CURRENT").read_text()
+    manifest = current / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"origin": "sample"', '"origin": "live"'))
+    result = run(tmp_path, "refresh", "--or-sample", **no_source_in_reach(tmp_path))
+    assert result.returncode == 1
+    assert "No source could be read" in result.stderr
+    assert (tmp_path / "snapshots" / "CURRENT").read_text() == current.name

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+import zipfile
 from importlib.metadata import packages_distributions
+from pathlib import Path
 
 OURS = {"trendrag", "indexes", "ingest", "serving", "evals"}
 
@@ -29,3 +31,29 @@ def test_nothing_heavy_is_imported_for_the_help() -> None:
 def test_the_default_install_has_no_torch() -> None:
     owners = packages_distributions()
     assert "torch" not in owners
+
+
+def test_the_wheel_holds_every_file_of_the_packages(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parent.parent
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(tmp_path),
+        str(root),
+    ]
+    subprocess.run(command, check=True, capture_output=True)  # noqa: S603
+    (wheel,) = tmp_path.glob("*.whl")
+    inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    here = {
+        path.relative_to(root).as_posix()
+        for name in OURS
+        for path in (root / name).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert inside == here
