@@ -89,4 +89,4 @@ def _print(answer: "Retrieval", console: "Console", *, with_similarity: bool) ->
         console.print(table)
     elif answer.reason:
         console.print(Text(answer.reason))
-    console.print(Text(f"{snapshot.label()} · {snapshot.count} trends · snapshot {snapshot.id}", style="dim"))
+    console.print(Text(f"{snapshot.label} · {snapshot.count} trends · snapshot {snapshot.id}", style="dim"))

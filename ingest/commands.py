@@ -86,7 +86,7 @@ def as_dict(report: "RefreshReport") -> dict[str, Any]:
         "trends": report.trends,
         "withheld": dict(report.withheld),
         "left_out": dict(report.left_out),
-        "snapshot": snapshot.model_dump(mode="json") | {"label": snapshot.label()} if snapshot else None,
+        "snapshot": snapshot.model_dump(mode="json") if snapshot else None,
         "note": report.note,
     }
 
@@ -141,4 +141,4 @@ def _show(report: "RefreshReport") -> None:
         held = report.withheld.total()
         kept_back = f"; {held} withheld as unsafe or unclear ({withheld})" if held else ""
         click.echo(f"\n{report.trends} trends{kept_back}")
-        click.echo(f"Snapshot {report.snapshot.id}: {report.snapshot.label()}")
+        click.echo(f"Snapshot {report.snapshot.id}: {report.snapshot.label}")

@@ -17,11 +17,11 @@ from serving.http import captions, health, page
 from serving.http.errors import install_error_handlers
 from serving.http.metrics import Metrics
 from serving.http.middleware import BodyLimit, RequestContext, body_limits
-from serving.http.state import STATE_KEY, AppState, CaptionService, Slots
+from serving.http.state import STATE_KEY, AppState, ServicePort, Slots
 from serving.service import open_service
 from trendrag.settings import Settings
 
-ServiceOpener = Callable[[Settings], AbstractAsyncContextManager[CaptionService]]
+ServiceOpener = Callable[[Settings], AbstractAsyncContextManager[ServicePort]]
 
 _DESCRIPTION = """Captions for a photo that weave in what people talk about right now.
 

@@ -106,7 +106,7 @@ class CaptionView:
         return line
 
     def _facts(self, done: Done) -> list[str]:
-        facts = [self._snapshot.label()] if self._snapshot else []
+        facts = [self._snapshot.label] if self._snapshot else []
         facts.append(f"draft by {done.model}" if done.draft else done.model)
         sure = [end.confidence for _, end in sorted(self._finished.items()) if end.confidence is not None]
         if sure and not done.draft:  # a grammar forces wording that the model would not have chosen

@@ -226,7 +226,7 @@ def test_demo_once_json_is_events_only(data_dir: Path, tmp_path: Path) -> None:
     retrieved = next(event for event in events if isinstance(event, TrendsRetrieved))
     assert retrieved.trends
     assert retrieved.snapshot is not None
-    assert retrieved.snapshot.label().startswith("sample trends, recorded")
+    assert retrieved.snapshot.label.startswith("sample trends, recorded")
     assert "bundled sample" in result.stderr
 
 

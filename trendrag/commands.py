@@ -159,8 +159,8 @@ def demo(once: bool, as_json: bool) -> None:
             # Trends of an earlier refresh are good enough; their age is told with them.
             click.echo(error.format_message())
     with as_file(files("trendrag") / "demo" / "coffee.jpg") as photo:
-        options = ["--json"] if as_json else ["--candidates", "3"]
-        code = _demo_step("caption", str(photo), "--note", DEMO_NOTE, *options)
+        options = ["--json"] * as_json
+        code = _demo_step("caption", str(photo), "--note", DEMO_NOTE, "--candidates", "3", *options)
     if once or code:
         raise click.exceptions.Exit(code)
     _demo_step("serve")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, computed_field
 
 MAX_NOTE_CHARS = 4_000
 """Longest note a request may carry. Longer ones are refused, not cut: a silently cut note would surprise its writer."""
@@ -78,6 +78,11 @@ class SnapshotInfo(Frozen):
     count: int
     warning: str | None = None
 
+    # Written out wherever the snapshot is, and computed again, not believed, where it is read back.
+    model_config = ConfigDict(extra="ignore")
+
+    @computed_field  # type: ignore[prop-decorator]  # mypy refuses what pydantic documents
+    @property
     def label(self) -> str:
         """How every interface names this snapshot to a person."""
         day = f"{self.recorded_at:%Y-%m-%d}" if self.recorded_at else "at an unknown time"

@@ -21,9 +21,6 @@ from serving.http.schemas import (
     CaptionsAnswer,
     ErrorAnswer,
     HighlightAnswer,
-    SnapshotAnswer,
-    WireEvent,
-    wire_event,
 )
 from serving.http.state import AppState, State
 from serving.http.stream import INTERNAL, caption_events, unless_client_leaves
@@ -128,7 +125,7 @@ async def _written(asked: CaptionRequest, state: AppState) -> CaptionsAnswer:
 
 
 @router.post("/caption/stream", response_class=EventSourceResponse, dependencies=[Depends(_slot)])
-async def caption_stream(stream: Annotated[_Stream, Depends(_opened)]) -> AsyncIterator[WireEvent]:
+async def caption_stream(stream: Annotated[_Stream, Depends(_opened)]) -> AsyncIterator[CaptionEvent]:
     """Writes captions and sends each event as it happens (SSE): the event's name is its `type`, its data the JSON.
 
     The order: `described`, `trends`, then `delta`, `highlight` and `candidate_done` of all candidates mixed, and at
@@ -141,7 +138,7 @@ async def caption_stream(stream: Annotated[_Stream, Depends(_opened)]) -> AsyncI
 
 
 def _named(event: CaptionEvent) -> ServerSentEvent:
-    return ServerSentEvent(event=event.type, raw_data=wire_event(event).model_dump_json())
+    return ServerSentEvent(event=event.type, raw_data=event.model_dump_json())
 
 
 @dataclass(slots=True)
@@ -185,7 +182,7 @@ class _Collected:
             description=self.description,
             retrieved=list(retrieved),
             reason=self.trends.reason if self.trends else None,
-            snapshot=SnapshotAnswer.of(self.trends.snapshot) if self.trends else None,
+            snapshot=self.trends.snapshot if self.trends else None,
             model=done.model,
             draft=done.draft,
             usage=done.usage,

@@ -5,7 +5,7 @@ import asyncio
 from fastapi import APIRouter, Response
 
 from serving.http.metrics import CONTENT_TYPE
-from serving.http.schemas import AliveAnswer, ReadyAnswer, SnapshotAnswer
+from serving.http.schemas import AliveAnswer, ReadyAnswer
 from serving.http.state import State
 from trendrag.errors import TrendragError
 
@@ -41,7 +41,7 @@ async def ready(state: State, response: Response) -> ReadyAnswer:
         draft=state.service.draft,
         message=message,
         trends=snapshot.origin if snapshot else "none",
-        snapshot=SnapshotAnswer.of(snapshot),
+        snapshot=snapshot,
     )
 
 

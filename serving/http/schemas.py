@@ -1,12 +1,10 @@
-"""What goes over the wire: the body of a caption request, the JSON answer, and the events as a stream sends them.
+"""What goes over the wire: the body of a caption request and the JSON answers.
 
-The kernel's types are used as they are wherever they say everything; ``snapshot`` gets its label written out, so that
-every client can name the age and origin of the trends in the same words.
+The kernel's types are used as they are wherever they say everything; a stream sends the kernel's events.
 """
 
 import base64
 import binascii
-from datetime import datetime
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -16,15 +14,7 @@ from trendrag.text import clean_note
 from trendrag.types import (
     MAX_CANDIDATES,
     MAX_NOTE_CHARS,
-    CandidateDone,
-    CaptionEvent,
     CaptionRequest,
-    Delta,
-    Described,
-    Done,
-    Failed,
-    Highlight,
-    Origin,
     Platform,
     PreparedImage,
     RetrievedTrend,
@@ -32,7 +22,6 @@ from trendrag.types import (
     Timings,
     Trend,
     TrendFilters,
-    TrendsRetrieved,
     Usage,
 )
 
@@ -118,22 +107,6 @@ class ErrorAnswer(BaseModel):
     message: str = Field(description="for people: what is wrong and what to do")
 
 
-class SnapshotAnswer(BaseModel):
-    """Which trends the answer was made with. ``label`` is what a person should read."""
-
-    id: str
-    created_at: datetime
-    recorded_at: datetime | None
-    origin: Origin
-    count: int
-    warning: str | None
-    label: str
-
-    @classmethod
-    def of(cls, snapshot: SnapshotInfo | None) -> "SnapshotAnswer | None":
-        return cls(**snapshot.model_dump(), label=snapshot.label()) if snapshot else None
-
-
 class HighlightAnswer(BaseModel):
     """Code points [start, end) of the caption's text mention the trend."""
 
@@ -157,32 +130,11 @@ class CaptionsAnswer(BaseModel):
     description: str = Field(description="what is in the image; empty where the note stood alone")
     retrieved: list[RetrievedTrend] = Field(description="the trends that the model was offered")
     reason: str | None = Field(description="why no trend was offered, where none was")
-    snapshot: SnapshotAnswer | None
+    snapshot: SnapshotInfo | None
     model: str
     draft: bool = Field(description="true where the small embedded engine wrote the text")
     usage: Usage
     timings: Timings
-
-
-class TrendsEvent(BaseModel):
-    """`TrendsRetrieved` with the snapshot's label."""
-
-    type: Literal["trends"] = "trends"
-    trends: tuple[RetrievedTrend, ...]
-    snapshot: SnapshotAnswer | None
-    reason: str | None
-
-
-WireEvent = Annotated[
-    Described | TrendsEvent | Delta | Highlight | CandidateDone | Done | Failed, Field(discriminator="type")
-]
-
-
-def wire_event(event: CaptionEvent) -> WireEvent:
-    """The event as a client sees it."""
-    if isinstance(event, TrendsRetrieved):
-        return TrendsEvent(trends=event.trends, snapshot=SnapshotAnswer.of(event.snapshot), reason=event.reason)
-    return event
 
 
 class ReadyAnswer(BaseModel):
@@ -191,7 +143,7 @@ class ReadyAnswer(BaseModel):
     draft: bool
     message: str | None = Field(description="what to do, where the model can't be used")
     trends: Literal["live", "sample", "none"] = Field(description="captions work without trends, so none is no failure")
-    snapshot: SnapshotAnswer | None
+    snapshot: SnapshotInfo | None
 
 
 class AliveAnswer(BaseModel):

@@ -22,7 +22,7 @@ STATE_KEY = "trendrag"
 """Name of the state in the lifespan's mapping."""
 
 
-class CaptionService(Protocol):
+class ServicePort(Protocol):
     """The composed caption chain and what is known about its parts."""
 
     def stream(self, request: CaptionRequest) -> AsyncGenerator[CaptionEvent, None]:
@@ -61,7 +61,7 @@ class Slots:
 
 @dataclass(frozen=True, slots=True)
 class AppState:
-    service: CaptionService
+    service: ServicePort
     metrics: Metrics
     slots: Slots
     image_settings: ImageSettings

@@ -81,7 +81,7 @@ async def test_a_sample_is_offered_as_the_sample_it_is(tmp_path: Path) -> None:
     answer = await open_retriever(tmp_path, now=NOW + timedelta(days=300)).retrieve("coffee", ALL)
     assert answer.trends
     assert answer.snapshot is not None
-    assert answer.snapshot.label() == "sample trends, recorded 2026-11-20"
+    assert answer.snapshot.label == "sample trends, recorded 2026-11-20"
 
 
 async def test_no_snapshot_yet_is_a_reason_not_an_error(tmp_path: Path) -> None:

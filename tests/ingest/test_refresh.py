@@ -74,7 +74,7 @@ async def test_the_sample_gives_many_safe_varied_trends(settings: Settings, stor
     } <= set(trends)
     assert {trend.stage for trend in trends.values()} == {"rising", "peaking", "fading"}
     assert report.snapshot is not None
-    assert report.snapshot.label() == "sample trends, recorded 2026-11-20"
+    assert report.snapshot.label == "sample trends, recorded 2026-11-20"
     assert report.snapshot.created_at == NOW + timedelta(days=9)
     assert all(trend.last_seen <= RECORDED_AT for trend in trends.values())
     assert len(trends["Latte Art"].evidence) >= 4

@@ -26,7 +26,7 @@ def test_ready_says_which_trends(client: TestClient) -> None:
     assert answer.status_code == 200
     told = answer.json()
     assert (told["status"], told["model"], told["trends"]) == ("ready", "fake", "sample")
-    assert told["snapshot"]["label"] == SNAPSHOT.label()
+    assert told["snapshot"]["label"] == SNAPSHOT.label
 
 
 def test_ready_without_trends(make_client: MakeClient) -> None:
@@ -120,7 +120,7 @@ def test_the_page_fits_its_own_policy(client: TestClient) -> None:
 def test_openapi_describes_answers_events_and_errors(client: TestClient) -> None:
     described = client.get("/openapi.json").json()
     schemas = described["components"]["schemas"]
-    assert {"CaptionBody", "CaptionsAnswer", "ErrorAnswer", "Described", "TrendsEvent", "Failed", "Done"} <= set(
+    assert {"CaptionBody", "CaptionsAnswer", "ErrorAnswer", "Described", "TrendsRetrieved", "Failed", "Done"} <= set(
         schemas
     )
     assert "HTTPValidationError" not in schemas
