@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 
 from langchain_core.runnables import Runnable, RunnableGenerator
 
-from trendrag.errors import TrendragError
+from trendrag.errors import ModelError, TrendragError
 from trendrag.highlight import Highlighter
 from trendrag.ports import Describer, Retriever, Writer
-from trendrag.text import clean_note, normal_form
+from trendrag.text import clean_note, clean_output, normal_form
 from trendrag.types import (
     CandidateDone,
     CaptionEvent,
@@ -177,21 +177,29 @@ class _CaptionChain:
     ) -> AsyncGenerator[CaptionEvent | Usage, None]:
         highlighter = Highlighter(surfaces([found.trend for found in retrieval.trends]))
         parts: list[str] = []
+        held = ""
         logprob, tokens = 0.0, 0
         mentioned: dict[str, None] = {}
         chunks = self._writer.write(request, description, retrieval.trends, candidate)
         async with aclosing(chunks) as stream:
             async for chunk in stream:
-                if chunk.text:
-                    parts.append(chunk.text)
-                    yield Delta(candidate=candidate, text=chunk.text)
-                    for span in highlighter.feed(chunk.text):
+                # White space at either end belongs to the model's manners, not to the caption: what may turn out to be
+                # the end is held back until more text follows. Spans index what is sent.
+                text = held + clean_output(chunk.text)
+                text = text if parts else text.lstrip()
+                held = text[len(text.rstrip()) :]
+                if text := text.rstrip():
+                    parts.append(text)
+                    yield Delta(candidate=candidate, text=text)
+                    for span in highlighter.feed(text):
                         mentioned[span.trend_id] = None
                         yield _highlight(candidate, span)
                 logprob += chunk.logprob
                 tokens += chunk.tokens
                 if chunk.usage:
                     yield chunk.usage
+        if not parts:
+            raise ModelError("The model wrote nothing. Try again, or with another note.")
         for span in highlighter.close():
             mentioned[span.trend_id] = None
             yield _highlight(candidate, span)

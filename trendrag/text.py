@@ -17,6 +17,7 @@ _URL = re.compile(r"(?:[a-z][a-z0-9+.-]{1,15}://|www\.)\S+", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]{0,500}>")
 # Angle brackets fence the prompt's sections, backticks fence code, braces fill templates.
 _FENCES = str.maketrans({"<": "‹", ">": "›", "`": "'", "{": "(", "}": ")"})
+_OUTPUT = _KEPT | {"\n"}
 _MAX_MARKS = 4
 _YEAR = re.compile(r"(?<=[^\W\d_])(?=[0-9]{4}$)")
 _LOOSE_HASH = re.compile(r"(?<![^\W_])#")
@@ -42,6 +43,12 @@ def clean_line(text: str, max_chars: int) -> str:
     cut = text[: max_chars - 1]
     space = cut.rfind(" ")
     return (cut[:space] if space > max_chars // 2 else cut).rstrip() + "…"
+
+
+def clean_output(text: str) -> str:
+    """A piece of a model's text without control and format characters; lines and emoji stay. Pieces clean one by one as
+    the whole does."""
+    return "".join(char for char in text if char in _OUTPUT or unicodedata.category(char) not in _UNWANTED)
 
 
 def age(elapsed: timedelta) -> str:

@@ -66,6 +66,32 @@ async def test_a_highlight_never_precedes_its_text() -> None:
             assert event.end <= length
 
 
+@pytest.mark.parametrize(
+    ("chunks", "text"),
+    [
+        (("\n", " A", " cup ", "\n", "of tea", ".", " \n", "\n"), "A cup \nof tea."),
+        (("nul\0 esc\x1b[2J", " bidi\u202e", " 👩\u200d🚀"), "nul esc[2J bidi 👩\u200d🚀"),
+    ],
+)
+async def test_what_the_model_writes_is_trimmed_and_made_harmless(chunks: tuple[str, ...], text: str) -> None:
+    chain = build_caption_chain(FakeDescriber(), FakeRetriever(found("tea")), FakeWriter(chunks=chunks))
+    events = await events_of(chain, CaptionRequest(image=IMAGE))
+    assert "".join(event.text for event in events if isinstance(event, Delta)) == text
+    assert next(event for event in events if isinstance(event, CandidateDone)).text == text
+    assert all(event.text for event in events if isinstance(event, Delta))
+    for event in events:
+        if isinstance(event, Highlight):
+            assert text[event.start : event.end] == "tea"
+
+
+@pytest.mark.parametrize("chunks", [(), ("",), (" ", "\n")])
+async def test_an_empty_caption_is_a_failure(chunks: tuple[str, ...]) -> None:
+    chain = build_caption_chain(FakeDescriber(), FakeRetriever(), FakeWriter(chunks=chunks))
+    events = await events_of(chain, CaptionRequest(image=IMAGE))
+    assert isinstance(events[-1], Failed)
+    assert events[-1].code == "model_error"
+
+
 async def test_candidates_are_all_written_and_kept_apart() -> None:
     chain = build_caption_chain(FakeDescriber(), FakeRetriever(), FakeWriter())
     events = await events_of(chain, CaptionRequest(image=IMAGE, candidates=3))
