@@ -61,7 +61,7 @@ async def test_events_arrive_while_the_model_still_writes_and_leaving_stops_it(s
     async with connection(port) as (reader, sender):
         sender.write(post(PATHS[1], REQUEST))
         assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
-        await reader.readuntil(b'"caption."')
+        await reader.readuntil(b' caption."')
         assert writer.open_streams == 1
     await writer.closed.wait()
     assert writer.open_streams == 0
