@@ -1,17 +1,17 @@
 """The one way in which ingest speaks HTTP.
 
 Every request has a connect, a read and a total time limit, a byte limit that also counts after decompression, an
-address check on every hop (``addresses``), a limit of redirects, and at most two requests to one host at a time.
+address check on every hop (``addresses``), a limit of redirects, at most two requests to one host at a time, and a
+pause between the beginnings of two requests to one host.
 Proxies named in the environment are not used: a proxy looks names up itself, so that the address check would check
 nothing. (Where only a proxy leads out, run `trendrag refresh` on a machine that has the network.)
 
-What the bytes mean is left to the sources. Conditional requests, Retry-After and backoff are not here yet; their place
-is ``get(headers=…)``, ``Fetched.headers`` and ``HttpStatus.headers``.
+What the bytes mean is left to the sources; whom to ask when, and which news to ask for, to ``policy``.
 """
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from typing import Protocol, Self
 import httpx2
 
 from ingest.addresses import Address, resolve
+from ingest.turns import Turns
 from trendrag.errors import FetchError
 from trendrag.settings import IngestSettings
 from trendrag.text import clean_line
@@ -28,27 +29,38 @@ from trendrag.text import clean_line
 MAX_REDIRECTS = 5
 PER_HOST = 2
 CONNECT_TIMEOUT_S = 5.0
-_REDIRECTS = {301, 302, 303, 307, 308}
+_PERMANENT = {301, 308}
+_REDIRECTS = _PERMANENT | {302, 303, 307}
 _CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A good answer. ``url`` is where it came from in the end; ``headers`` are lower-case; ``body`` is decompressed."""
+    """A good answer. ``url`` is where it came from in the end; ``headers`` are lower-case; ``body`` is decompressed.
+
+    ``moved`` are the addresses that it was redirected to, in order, where every redirect was permanent (301, 308). One
+    temporary redirect among them says that the first address is still the right one: then it is empty.
+    """
 
     body: bytes = field(repr=False)
     headers: Mapping[str, str]
     url: str
     fetched_at: datetime
+    moved: tuple[str, ...] = ()
 
 
 class HttpStatus(FetchError):
-    """The server answered, with another status than 200."""
+    """The server answered, with another status than 200. ``headers`` and ``moved`` are as in ``Fetched``."""
 
-    def __init__(self, message: str, status: int, headers: Mapping[str, str]) -> None:
+    def __init__(self, message: str, status: int, headers: Mapping[str, str], moved: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.status = status
         self.headers = headers
+        self.moved = moved
+
+
+class NotModified(HttpStatus):
+    """304: what was there before still is. Only an answer to the headers of a conditional request."""
 
 
 class Fetcher(Protocol):
@@ -56,13 +68,14 @@ class Fetcher(Protocol):
         """The body at ``url``.
 
         Raises:
-            FetchError: no usable answer, for whatever reason; ``HttpStatus`` where the server gave another status.
+            FetchError: no usable answer, for whatever reason; ``HttpStatus`` where the server gave another status,
+                ``NotModified`` where that is 304.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds and bytes. ``total_s`` covers one ``get`` with all its redirects, but not the wait for a free slot."""
+    """Seconds and bytes. ``total_s`` covers one ``get`` with all its redirects, but not the wait for one's turn."""
 
     connect_s: float
     read_s: float
@@ -94,17 +107,28 @@ class HttpFetcher:
         limits: Limits,
         *,
         allow_private: bool,
+        turns: Turns,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._client = client
         self._limits = limits
         self._allow_private = allow_private
+        self._turns = turns
         self._clock = clock
+        self._sleep = sleep
         self._slots: dict[str, asyncio.Semaphore] = {}
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: IngestSettings) -> AsyncIterator[Self]:
+    async def open(
+        cls,
+        settings: IngestSettings,
+        *,
+        turns: Turns | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> AsyncIterator[Self]:
+        """``turns`` and ``sleep`` are for tests, which don't wait."""
         limits = Limits.of(settings)
         async with httpx2.AsyncClient(
             trust_env=False,
@@ -119,30 +143,36 @@ class HttpFetcher:
                 "Accept": "application/json, application/rss+xml, application/atom+xml, application/xml, */*;q=0.5",
             },
         ) as client:
-            yield cls(client, limits, allow_private=settings.allow_private)
+            turns = turns or Turns(settings.host_delay_s)
+            yield cls(client, limits, allow_private=settings.allow_private, turns=turns, sleep=sleep)
 
     async def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Fetched:
         current = _checked(url)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._slots.setdefault(current.host, asyncio.Semaphore(PER_HOST)))
+            moved: tuple[str, ...] | None = ()
             try:
-                async with asyncio.timeout(self._limits.total_s):
+                async with asyncio.timeout(self._limits.total_s) as deadline:
                     for _hop in range(MAX_REDIRECTS + 1):
-                        answer = await self._hop(current, headers or {})
+                        if wait := self._turns.take(current.host):
+                            deadline.reschedule((deadline.when() or 0) + wait)
+                            await self._sleep(wait)
+                        answer = await self._hop(current, headers or {}, moved or ())
                         if isinstance(answer, Fetched):
                             return answer
-                        current = answer
+                        moved = (*moved, str(answer.to)) if answer.permanent and moved is not None else None
+                        current = answer.to
             except TimeoutError as error:
                 raise FetchError(f"{current.host} took longer than {self._limits.total_s:g} s") from error
         raise FetchError(f"{_checked(url).host} redirects more than {MAX_REDIRECTS} times")
 
-    async def _hop(self, url: httpx2.URL, headers: Mapping[str, str]) -> "Fetched | httpx2.URL":
+    async def _hop(self, url: httpx2.URL, headers: Mapping[str, str], moved: tuple[str, ...]) -> "Fetched | _Redirect":
         """One request: its answer, or where it redirects to."""
         host = url.raw_host.decode("ascii")
         addresses = await resolve(host, url.port or _PORTS[url.scheme], allow_private=self._allow_private)
         for number, address in enumerate(addresses, 1):
             try:
-                return await self._ask(url, address, headers)
+                return await self._ask(url, address, headers, moved)
             except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
                 if number == len(addresses):
                     raise FetchError(f"{url.host} can't be reached: {_why(error)}") from error
@@ -152,7 +182,9 @@ class HttpFetcher:
                 raise FetchError(f"{url.host} redirects to an address that is none") from error
         raise AssertionError("resolve gives at least one address")
 
-    async def _ask(self, url: httpx2.URL, address: Address, headers: Mapping[str, str]) -> "Fetched | httpx2.URL":
+    async def _ask(
+        self, url: httpx2.URL, address: Address, headers: Mapping[str, str], moved: tuple[str, ...]
+    ) -> "Fetched | _Redirect":
         # To the checked address, in the name of the host: the Host header and, for TLS, the name that the certificate
         # must be for stay the host's.
         pinned = url.copy_with(host=str(address))
@@ -166,15 +198,17 @@ class HttpFetcher:
         try:
             said = {name.lower(): value for name, value in response.headers.items()}
             if response.status_code in _REDIRECTS and "location" in said:
-                return _checked(str(url.join(said["location"])))
+                return _Redirect(_checked(str(url.join(said["location"]))), response.status_code in _PERMANENT)
+            if response.status_code == 304:
+                raise NotModified(f"{url.host} answered with status 304 (nothing new)", 304, said, moved)
             if response.status_code != 200:
-                what = {403: " (refused)", 404: " (not there)", 429: " (too many requests)"}
+                what = {403: " (refused)", 404: " (not there)", 410: " (gone)", 429: " (too many requests)"}
                 status = f"{response.status_code}{what.get(response.status_code, '')}"
-                raise HttpStatus(f"{url.host} answered with status {status}", response.status_code, said)
+                raise HttpStatus(f"{url.host} answered with status {status}", response.status_code, said, moved)
             body = await self._read(response, url.host)
         finally:
             await response.aclose()
-        return Fetched(body, said, str(url), self._clock())
+        return Fetched(body, said, str(url), self._clock(), moved)
 
     async def _read(self, response: httpx2.Response, host: str) -> bytes:
         """The body, decompressed by hand: the client's decoder would inflate a whole chunk before one could count."""
@@ -190,6 +224,12 @@ class HttpFetcher:
             raise FetchError(f"{host} sent damaged compressed data") from error
         except TooLarge as error:
             raise FetchError(f"{host} sent more than {self._limits.max_bytes / 2**20:.1f} MiB") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Redirect:
+    to: httpx2.URL
+    permanent: bool
 
 
 class TooLarge(Exception):

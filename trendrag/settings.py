@@ -69,6 +69,7 @@ class IngestSettings(Section):
     contact: str | None = Field(default=None, description="e-mail or URL of the operator, sent in the User-Agent")
     timeout_s: float = Field(default=20, gt=0, description="longest time for one source's answer")
     max_bytes: int = Field(default=5 * 2**20, ge=1024, description="largest answer of a source, decompressed")
+    host_delay_s: float = Field(default=1, ge=0, description="least seconds between two requests to one host")
     half_life_hours: float = Field(default=12, gt=0, description="how fast a trend's score decays once it is over")
     max_age_hours: float = Field(default=72, gt=0, description="a trend not seen for longer leaves the snapshot")
     keep_snapshots: int = Field(default=5, ge=1, description="snapshots kept on disk for rollback")

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from ingest import addresses
 from ingest.addresses import is_public
-from ingest.fetcher import Body, HttpFetcher, HttpStatus, TooLarge, user_agent
+from ingest.fetcher import Body, HttpFetcher, HttpStatus, NotModified, TooLarge, user_agent
+from ingest.turns import Turns
 from tests.ingest.server import Server, serving
 from trendrag.errors import FetchError
 from trendrag.settings import IngestSettings
 
-LIMITED = IngestSettings(allow_private=True, timeout_s=0.4, max_bytes=2048)
-PATIENT = IngestSettings(allow_private=True, max_bytes=2048)
+LIMITED = IngestSettings(allow_private=True, timeout_s=0.4, max_bytes=2048, host_delay_s=0)
+PATIENT = IngestSettings(allow_private=True, max_bytes=2048, host_delay_s=0)
 
 
 @pytest.fixture
@@ -115,6 +116,56 @@ async def test_redirects_are_followed_to_a_limit(server: Server) -> None:
     assert await fetch(server.url("/a")) == b"here"
     with pytest.raises(FetchError, match="more than 5 times"):
         await fetch(server.url("/loop"))
+
+
+@pytest.mark.parametrize(
+    ("path", "moved"),
+    [("/here", []), ("/once", ["/here"]), ("/twice", ["/once", "/here"]), ("/mixed", []), ("/temporary", [])],
+)
+async def test_only_redirects_that_are_permanent_all_the_way_are_a_move(
+    server: Server, path: str, moved: list[str]
+) -> None:
+    server.answer("/here", b"here")
+    server.answer("/once", status="301 Moved", Location="/here")
+    server.answer("/twice", status="308 Moved", Location="/once")
+    server.answer("/temporary", status="302 Found", Location="/here")
+    server.answer("/mixed", status="301 Moved", Location="/temporary")
+    async with HttpFetcher.open(PATIENT) as fetcher:
+        assert (await fetcher.get(server.url(path))).moved == tuple(server.url(each) for each in moved)
+        server.answer("/here", status="304 Not Modified")
+        with pytest.raises(NotModified) as raised:
+            await fetcher.get(server.url(path))
+    assert raised.value.moved == tuple(server.url(each) for each in moved)
+
+
+async def test_requests_to_one_host_are_spread_also_those_of_a_redirect(server: Server) -> None:
+    """Time passes only where the fetcher waits for it; such waits don't count against the deadline."""
+    seconds, waits = 100.0, list[float]()
+
+    async def sleep(duration: float) -> None:
+        nonlocal seconds
+        waits.append(duration)
+        seconds += duration
+
+    server.answer("/a", status="302 Found", Location="/b")
+    server.answer("/b", b"here")
+    settings = IngestSettings(allow_private=True, timeout_s=2)
+    async with HttpFetcher.open(settings, turns=Turns(3, lambda: seconds), sleep=sleep) as fetcher:
+        await fetcher.get(server.url("/a"))
+        assert waits == [3]
+        await fetcher.get(server.url("/b", "localhost"))  # another host
+        assert waits == [3]
+        seconds += 1
+        await fetcher.get(server.url("/b"))
+        assert waits == [3, 2]
+
+
+def test_turns_are_taken_in_order() -> None:
+    seconds = 0.0
+    turns = Turns(2, lambda: seconds)
+    assert [turns.take(host) for host in ("a", "a", "b", "a")] == [0, 2, 0, 4]
+    seconds = 5.5
+    assert [turns.take("a"), turns.take("a"), turns.take("b")] == [0.5, 2.5, 0]
 
 
 @pytest.mark.parametrize(
