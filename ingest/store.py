@@ -124,7 +124,7 @@ class ObservationStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        with _mapped_errors():
+        with mapped_errors():
             Base.metadata.create_all(engine)
 
     @classmethod
@@ -150,13 +150,18 @@ class ObservationStore:
         """Gone when it is closed. For samples, which must never mix with what was really seen."""
         return cls(create_engine("sqlite://", connect_args={"check_same_thread": False}, poolclass=StaticPool))
 
+    @property
+    def engine(self) -> Engine:
+        """For what else is kept in the same database (``states``). ``close`` ends it for all."""
+        return self._engine
+
     def close(self) -> None:
         self._engine.dispose()
 
     def add(self, observations: Sequence[Observation]) -> int:
         """Stores what is new and says how much that was."""
         new = 0
-        with _mapped_errors(), Session(self._engine) as session, session.begin():
+        with mapped_errors(), Session(self._engine) as session, session.begin():
             for start in range(0, len(observations), _ROWS):
                 new += self._insert(session, [_row(each) for each in observations[start : start + _ROWS]])
         return new
@@ -166,20 +171,22 @@ class ObservationStore:
         insert = dialect.insert(ObservationRow).values(rows).on_conflict_do_nothing()
         return len(session.execute(insert.returning(ObservationRow.id)).all())
 
-    def succeeded(self, source: str, at: datetime, *, items: int, new: int) -> None:
-        with _mapped_errors(), Session(self._engine) as session, session.begin():
-            row = session.get(SourceRow, source) or SourceRow(source=source)
-            row.last_success, row.items, row.new, row.last_error = at, items, new, None
+    def succeeded(self, source: str, at: datetime, *, items: int | None, new: int) -> None:
+        """``items`` is None where the answer was not read because it was the same as before."""
+        with mapped_errors(), Session(self._engine) as session, session.begin():
+            row = session.get(SourceRow, source) or SourceRow(source=source, items=0)
+            row.last_success, row.new, row.last_error = at, new, None
+            row.items = row.items if items is None else items
             session.add(row)
 
     def failed(self, source: str, at: datetime, error: str) -> None:
-        with _mapped_errors(), Session(self._engine) as session, session.begin():
+        with mapped_errors(), Session(self._engine) as session, session.begin():
             row = session.get(SourceRow, source) or SourceRow(source=source, items=0, new=0)
             row.last_error_at, row.last_error = at, error[:500]
             session.add(row)
 
     def statuses(self) -> dict[str, SourceStatus]:
-        with _mapped_errors(), Session(self._engine) as session:
+        with mapped_errors(), Session(self._engine) as session:
             return {
                 row.source: SourceStatus(
                     row.source, row.last_success, row.last_error_at, row.last_error, row.items, row.new
@@ -194,7 +201,7 @@ class ObservationStore:
             .where(ObservationRow.at >= since)
             .group_by(ObservationRow.source, ObservationRow.key)
         )
-        with _mapped_errors(), Session(self._engine) as session:
+        with mapped_errors(), Session(self._engine) as session:
             rows = session.scalars(select(ObservationRow).where(ObservationRow.id.in_(newest)))
             return [_observation(row) for row in rows]
 
@@ -202,13 +209,13 @@ class ObservationStore:
         """How strong each item was, each time it was seen since then; oldest first."""
         row = ObservationRow
         wanted = select(row.source, row.family, row.key, row.form, row.at, row.volume, row.usual)
-        with _mapped_errors(), Session(self._engine) as session:
+        with mapped_errors(), Session(self._engine) as session:
             for found in session.execute(wanted.where(row.at >= since).order_by(row.at, row.id)):
                 yield Point(*found)
 
 
 @contextmanager
-def _mapped_errors() -> Iterator[None]:
+def mapped_errors() -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:

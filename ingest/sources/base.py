@@ -1,8 +1,9 @@
 """What every trend source is: an entry of the sources file that knows its addresses and its format."""
 
+import hashlib
 import json
-from datetime import datetime
-from typing import Annotated, Any, Protocol
+from datetime import datetime, timedelta
+from typing import Annotated, Any, ClassVar, Protocol
 
 from pydantic import Field, StringConstraints
 
@@ -26,6 +27,19 @@ class Source(Protocol):
     def family(self) -> str:
         """The publisher behind it. Agreement between families counts, agreement within one does not."""
 
+    @property
+    def every(self) -> timedelta:
+        """How often it is worth a look, where the server does not ask for a longer pause."""
+
+    @property
+    def live(self) -> bool:
+        """True for a list of what is going on now: the same list again is a new sighting of what is on it. False for
+        dated items, of which the same list again says nothing. In doubt True, which only costs a second reading."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the entry, and with nothing else."""
+
     def urls(self, now: datetime) -> tuple[str, ...]:
         """Where to look, the best first. The next one is tried only where the one before answers 404."""
 
@@ -43,6 +57,14 @@ class SourceEntry(Frozen):
     id: SourceId
     language: Language = "und"
     categories: tuple[str, ...] = Field(default=(), max_length=10)
+
+    every: ClassVar[timedelta] = timedelta(minutes=15)
+    live: ClassVar[bool] = True
+
+    @property
+    def fingerprint(self) -> str:
+        # Without defaults: a field that a later version adds is no change of the entry.
+        return hashlib.sha256(self.model_dump_json(exclude_defaults=True).encode()).hexdigest()
 
     def _origin(self, observed_at: datetime, **fields: Any) -> Origin:
         return Origin(

@@ -7,8 +7,8 @@ and ``javascript:`` links pass, and it accepts dates of the year 1783 and of 209
 
 import calendar
 import io
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 import feedparser
@@ -33,6 +33,9 @@ class Rss(SourceEntry):
     url: Annotated[str, AfterValidator(_is_url)]
     publisher: str | None = None
     region: Region | None = None
+
+    every: ClassVar[timedelta] = timedelta(minutes=30)
+    live: ClassVar[bool] = False
 
     @property
     def family(self) -> str:

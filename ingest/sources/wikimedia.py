@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import quote
 
 from pydantic import StringConstraints
@@ -31,6 +31,9 @@ class Wikimedia(SourceEntry):
 
     type: Literal["wikimedia"]
     project: Annotated[str, StringConstraints(pattern=r"^[a-z-]{2,12}\.wikipedia$")]
+
+    every: ClassVar[timedelta] = timedelta(hours=3)
+    live: ClassVar[bool] = False
 
     @property
     def family(self) -> str:
