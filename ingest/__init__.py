@@ -1,7 +1,9 @@
 """Sources → observations → merged, scored, safe trends → a new snapshot.
 
     sources/       one file per source type: which URL, and bytes → observations
-    fetcher.py     the one guarded HTTP layer
+    fetcher.py     the one guarded HTTP layer; turns.py spreads requests to one host
+    policy.py      whom to ask when, and what an answer means for the next time (pure); states.py keeps it
+    read.py        one source read once, by that policy
     observation.py what a source said, cleaned at the border
     store.py       every observation ever made, append-only, and how each source is doing
     merge.py       observations → topics        ┐

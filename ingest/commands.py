@@ -4,24 +4,33 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from ingest.refresh import RefreshReport, SourceReport
+    from ingest.read import SourceReport
+    from ingest.refresh import RefreshReport
     from trendrag.settings import Settings
 
 
 @click.command()
+@click.option("--all", "everything", is_flag=True, help="Ask also sources that are not due, or wait after errors.")
 @click.option("--sample", is_flag=True, help="Load the bundled sample trends; needs no network.")
 @click.option("--or-sample", is_flag=True, help="Load the sample if no source can be read and there are no trends yet.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 @click.option("--quiet", is_flag=True, help="Show no progress; errors are still shown.")
-def refresh(sample: bool, or_sample: bool, as_json: bool, quiet: bool) -> None:
-    """Read the trend sources and publish the trends of now.
+def refresh(everything: bool, sample: bool, or_sample: bool, as_json: bool, quiet: bool) -> None:
+    """Read the trend sources that are due and publish the trends of now.
+
+    Each source is asked as often as it is worth and as its server wishes, and less often after errors, so that this
+    may be called every few minutes. --all asks all, except those that asked to be left alone (429 or 503 with a time,
+    410).
 
     A source that fails is reported and costs the others nothing. If all fail, nothing changes and the exit code is 1.
+    Where no source is due, scores still decay.
+
     The sample is a set of source answers of our own, recorded once; it is called a sample wherever it appears.
     """
     import asyncio
@@ -34,7 +43,9 @@ def refresh(sample: bool, or_sample: bool, as_json: bool, quiet: bool) -> None:
         settings = load_settings()
         with _progress(quiet) as on_progress:
             # Asked for by name, the sample may take the place of live trends.
-            report = asyncio.run(run_refresh(settings, sample=sample, replace_live=True, on_progress=on_progress))
+            report = asyncio.run(
+                run_refresh(settings, everything=everything, sample=sample, replace_live=True, on_progress=on_progress)
+            )
         if or_sample and report.snapshot is None:
             report = _sample_instead(settings, report)
     except TrendragError as error:
@@ -49,7 +60,10 @@ def refresh(sample: bool, or_sample: bool, as_json: bool, quiet: bool) -> None:
         click.echo(json.dumps(as_dict(report), ensure_ascii=False))
     elif not quiet:
         _show(report)
-    if report.snapshot is None:
+    if report.snapshot is None and report.idle:
+        if not as_json and not quiet:
+            click.echo(f"No source is due. {report.note or ''}".rstrip())
+    elif report.snapshot is None:
         if not as_json:
             raise click.ClickException(report.note or "Nothing was published.")
         sys.exit(1)
@@ -74,11 +88,13 @@ def as_dict(report: "RefreshReport") -> dict[str, Any]:
         "sources": [
             {
                 "source": each.source,
+                "status": each.status,
                 "ok": each.error is None,
                 "error": each.error,
                 "items": each.items,
                 "new": each.new,
                 "newest": each.newest.isoformat() if each.newest else None,
+                "next_due": each.next_due.isoformat() if each.next_due else None,
                 "dropped": dict(each.dropped),
             }
             for each in report.sources
@@ -87,6 +103,7 @@ def as_dict(report: "RefreshReport") -> dict[str, Any]:
         "withheld": dict(report.withheld),
         "left_out": dict(report.left_out),
         "snapshot": snapshot.model_dump(mode="json") if snapshot else None,
+        "published": report.published,
         "note": report.note,
     }
 
@@ -97,7 +114,8 @@ def _progress(quiet: bool) -> "Iterator[Callable[[SourceReport], None]]":
     from rich.console import Console
 
     def line(done: "SourceReport") -> None:
-        click.echo(f"{done.source}: {done.error or f'{done.items} items, {done.new} new'}", err=True)
+        said = f"{done.items} items, {done.new} new" if done.status == "ok" else done.says
+        click.echo(f"{done.source}: {said}", err=True)
 
     console = Console(stderr=True)
     if quiet:
@@ -126,14 +144,14 @@ def _show(report: "RefreshReport") -> None:
     if report.sources:
         snapshot = report.snapshot
         sample = snapshot is not None and snapshot.origin == "sample"
-        now = RECORDED_AT if sample else (snapshot.created_at if snapshot else None)
+        now = RECORDED_AT if sample else datetime.now(UTC)
         table = Table("source", "status", "items", "new", "newest", box=None, pad_edge=False)
         if sample:
             console.print(f"From the bundled sample, recorded {RECORDED_AT:%Y-%m-%d}; ages are as of then.")
         for each in sorted(report.sources, key=lambda done: done.source):
             # Text, not markup: an error may quote what a server said.
-            status = Text(each.error, style="red") if each.error else Text("ok", style="green")
-            newest = age(now - each.newest) if now and each.newest else "-"
+            status = Text(each.says, style="red" if each.error else "green" if each.status == "ok" else "")
+            newest = age(now - each.newest) if each.newest else "-"
             table.add_row(each.source, status, str(each.items), str(each.new), newest)
         console.print(table)
     if report.snapshot:
@@ -141,4 +159,5 @@ def _show(report: "RefreshReport") -> None:
         held = report.withheld.total()
         kept_back = f"; {held} withheld as unsafe or unclear ({withheld})" if held else ""
         click.echo(f"\n{report.trends} trends{kept_back}")
-        click.echo(f"Snapshot {report.snapshot.id}: {report.snapshot.label}")
+        stays = "" if report.published else " (nothing has changed, so it stays)"
+        click.echo(f"Snapshot {report.snapshot.id}: {report.snapshot.label}{stays}")

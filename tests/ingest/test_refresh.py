@@ -13,7 +13,8 @@ import ingest.refresh
 from indexes.snapshot import current_id, open_newest
 from ingest.commands import refresh as command
 from ingest.fetcher import Fetched, HttpStatus
-from ingest.refresh import RefreshReport, SourceReport, current_origin, refresh, run_refresh
+from ingest.read import SourceReport
+from ingest.refresh import RefreshReport, current_origin, refresh, run_refresh
 from ingest.sample import RECORDED_AT, SampleFetcher, sample_sources
 from ingest.store import ObservationStore
 from tests.ingest.fakes import HOUR, NOW, CannedFetcher, HashEmbedder, source
