@@ -9,7 +9,6 @@ from pytest_socket import socket_allow_hosts
 
 from trendrag.settings import Settings
 
-
 # CI repeats the same examples, so that it fails for what a change did; people's runs look for new ones.
 # `pytest --hypothesis-profile=thorough` looks long.
 hypothesis.settings.register_profile("ci", derandomize=True)
