@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from serving.models.draft_words import Subject, capital, find_subject, names, note_clause
+from trendrag.highlight import find_spans
 from trendrag.prompting import MAX_PHRASE_CHARS
 from trendrag.text import clean_line
 from trendrag.types import CaptionRequest, RetrievedTrend
@@ -163,7 +164,7 @@ def _with_trend(subject: Subject, clause: str, trend: str, register: Register, c
     told = capital(clause)
     plain = _fill(_PLAIN, s=subject.phrase)
     direct: Slots = (opening, links, link_ends)
-    if clause and trend in clause and names(clause, subject):
+    if clause and _mentions(told, trend) and names(clause, subject):
         remarks = _turn(_REMARKS[register], candidate, 3)
         forms: list[Slots] = [((told,), _ends(trend, register)), ((told,), (". ",), remarks, end)]
     elif clause and names(clause, subject):
@@ -175,6 +176,11 @@ def _with_trend(subject: Subject, clause: str, trend: str, register: Register, c
     turned = [*forms[candidate % len(forms) :], *forms[: candidate % len(forms)]]
     short: list[Slots] = [((capital(name),), (f" and {trend}",), link_ends) for name in (subject.phrase, subject.name)]
     return [*turned, direct, *short]
+
+
+def _mentions(text: str, trend: str) -> bool:
+    """Whether the text has the trend already, word for word and as words of its own."""
+    return any(trend in text[span.start : span.end] for span in find_spans(text, [("", (trend,))]))
 
 
 def _without_trend(subject: Subject, clause: str, register: Register, candidate: int) -> list[Slots]:
