@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pydantic import ValidationError
 
 from indexes.embedder import Embedder, open_embedder
+from indexes.embedding_cache import CachedEmbedder
 from indexes.snapshot import Manifest, current_id, publish
 from ingest.fetcher import Fetched, Fetcher, HttpFetcher, HttpStatus
 from ingest.pipeline import Decision, decide
@@ -75,7 +76,8 @@ async def run_refresh(
     if sample and not replace_live and current_origin(settings) == "live":
         return RefreshReport(note="There are live trends already, so the sample was not loaded over them.")
     sources = sample_sources() if sample else load_sources(settings.ingest.sources_file)
-    embedder = await asyncio.to_thread(open_embedder, settings.models_dir)
+    model = await asyncio.to_thread(open_embedder, settings.models_dir)
+    embedder = CachedEmbedder(model, settings.data_dir / "cache" / "embeddings.sqlite3")
     async with AsyncExitStack() as stack:
         now = datetime.now(UTC)
         if sample:
