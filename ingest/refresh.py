@@ -74,7 +74,7 @@ async def run_refresh(
     """
     if sample and not replace_live and current_origin(settings) == "live":
         return RefreshReport(note="There are live trends already, so the sample was not loaded over them.")
-    sources = sample_sources() if sample else load_sources(settings.ingest.sources_file)
+    sources = sample_sources() if sample else load_sources(settings.sources_file)
     embedder = await asyncio.to_thread(open_embedder, settings.models_dir)
     async with AsyncExitStack() as stack:
         now = datetime.now(UTC)
