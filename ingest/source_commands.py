@@ -2,6 +2,7 @@
 ``ingest.source_file``; this puts them together and shows them."""
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -130,7 +131,8 @@ def add(
     click.echo(f"Added {source.id!r} ({fields['type']}, {count} items now) to {target}")
     click.echo(f"It is read from {source.urls(_now())[0]}")
     if settings.sources_file is None or settings.sources_file.resolve() != target.resolve():
-        click.echo(f"This list is not the one in use. To use it: TRENDRAG_INGEST__SOURCES_FILE={target}")
+        place = shlex.quote(str(target.absolute()))
+        click.echo(f"This list is not the one in use. To use it: TRENDRAG_INGEST__SOURCES_FILE={place}")
 
 
 def _check(settings: "Settings", target: str, kind: str | None) -> "Check":
@@ -152,6 +154,8 @@ def _check(settings: "Settings", target: str, kind: str | None) -> "Check":
         return asyncio.run(over_the_network(None))
     listed = {each.id: each for each in load_sources(settings.sources_file)}
     if target in listed:
+        if kind:
+            raise RequestError(f"--type is for addresses and files; the list says of what type {target!r} is")
         return asyncio.run(over_the_network(listed[target]))
     if Path(target).is_file():
         return check_file(Path(target), settings.ingest, _now(), kind)

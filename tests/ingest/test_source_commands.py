@@ -12,14 +12,16 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+import ingest.refresh
+from ingest.refresh import run_refresh
 from ingest.source_commands import sources
 from ingest.source_report import state
 from ingest.sources import load_sources
 from ingest.sources.rss import Rss
 from ingest.store import ObservationStore, SourceStatus
-from tests.ingest.fakes import NOW
+from tests.ingest.fakes import NOW, HashEmbedder
 from tests.ingest.server import Server, serving
-from trendrag.settings import Settings
+from trendrag.settings import IngestSettings, Settings
 
 SAMPLE = Path(str(files("ingest.sample")))
 
@@ -193,6 +195,7 @@ async def test_a_source_of_the_list_is_checked_by_its_id(server: Server, setting
     settings.own_sources_file.write_text(f'[[source]]\nid = "mine"\ntype = "rss"\nurl = "{server.url("/feed")}"\n')
     answer = printed(await asked("check", "mine", "--json"))
     assert (answer["target"], answer["items"], answer["type"]) == ("mine", 3, "rss")
+    assert "--type" in (await asked("check", "mine", "--type", "rss")).stderr
     server.answer("/feed", page("/other"))
     assert server.url("/other") in (await asked("check", "mine")).stdout
 
@@ -248,6 +251,16 @@ async def test_a_first_source_makes_a_list_that_is_used_from_then_on(server: Ser
     again = await asked("add", server.url("/feed"))
     assert again.exit_code == 1
     assert "already, as 'mine'" in again.stderr
+
+
+async def test_a_refresh_reads_the_list_in_the_data_directory(
+    server: Server, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest.refresh, "open_embedder", lambda _models_dir: HashEmbedder())
+    settings.data_dir.mkdir()
+    settings.own_sources_file.write_text(f'[[source]]\nid = "mine"\ntype = "rss"\nurl = "{server.url("/feed")}"\n')
+    report = await run_refresh(settings.model_copy(update={"ingest": IngestSettings(allow_private=True)}))
+    assert [(each.source, each.items) for each in report.sources] == [("mine", 3)]
 
 
 async def test_a_page_with_one_feed_stands_for_it(server: Server, settings: Settings) -> None:
