@@ -75,7 +75,7 @@ async def run_refresh(
     """
     if sample and not replace_live and current_origin(settings) == "live":
         return RefreshReport(note="There are live trends already, so the sample was not loaded over them.")
-    sources = sample_sources() if sample else load_sources(settings.ingest.sources_file)
+    sources = sample_sources() if sample else load_sources(settings.sources_file)
     model = await asyncio.to_thread(open_embedder, settings.models_dir)
     embedder = CachedEmbedder(model, settings.data_dir / "cache" / "embeddings.sqlite3")
     async with AsyncExitStack() as stack:
