@@ -42,7 +42,7 @@ class Rss(SourceEntry):
         return (self.url,)
 
     def parse(self, payload: bytes, observed_at: datetime) -> Parsed:
-        feed = _feed(payload, self.id)
+        feed = read_feed(payload, self.id)
         intake = Intake(
             self._origin(
                 observed_at, source_type=self.type, family=self.family, name=self.publisher or self.family,
@@ -56,13 +56,18 @@ class Rss(SourceEntry):
                 entry.get("title"),
                 identity=entry.get("id") or link or None,
                 url=link,
-                published_at=_date(entry),
+                published_at=entry_date(entry),
                 live=False,
             )
         return intake.parsed()
 
 
-def _feed(payload: bytes, name: str) -> Any:
+def read_feed(payload: bytes, name: str) -> Any:
+    """feedparser's view of an RSS or Atom feed; ``name`` names the source in errors.
+
+    Raises:
+        ParseError: the payload is no feed.
+    """
     if not payload.strip():
         raise ParseError(f"{name}: the answer is empty")
     if looks_like_html(payload):
@@ -78,7 +83,7 @@ def _feed(payload: bytes, name: str) -> Any:
     return feed
 
 
-def _date(entry: Any) -> datetime | None:
+def entry_date(entry: Any) -> datetime | None:
     """When the item was published. feedparser's parsed dates are UTC; ``mktime`` would read them as local time."""
     # feedparser's own ``get`` would answer one of the two with the other, and warn that it does.
     parsed = dict.get(entry, "published_parsed") or dict.get(entry, "updated_parsed")
