@@ -7,6 +7,7 @@ and ``javascript:`` links pass, and it accepts dates of the year 1783 and of 209
 
 import calendar
 import io
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -17,6 +18,9 @@ from pydantic import AfterValidator
 from ingest.observation import Intake, Parsed, checked_url
 from ingest.sources.base import Region, SourceEntry, looks_like_html
 from trendrag.errors import ParseError
+
+_ENDLESS = re.compile(rb"[0-9]{1000,}")
+"""Python reads no number of thousands of digits, and feedparser would lose the whole feed over one."""
 
 
 def _is_url(value: str) -> str:
@@ -74,7 +78,8 @@ def read_feed(payload: bytes, name: str) -> Any:
         raise ParseError(f"{name}: the answer is a web page (a block or consent page?), not a feed")
     try:
         # A stream, so that nothing in the bytes can be taken for a file name or an address.
-        feed = feedparser.parse(io.BytesIO(payload), resolve_relative_uris=False, sanitize_html=True)
+        stream = io.BytesIO(_ENDLESS.sub(b"0", payload))
+        feed = feedparser.parse(stream, resolve_relative_uris=False, sanitize_html=True)
     except Exception as error:  # feedparser raises whatever its parts raise on hostile bytes
         raise ParseError(f"{name}: the feed can't be read ({type(error).__name__})") from error
     # ``version`` is missing altogether where nothing was recognised; a cut-off feed still has one, and its items.
