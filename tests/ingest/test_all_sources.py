@@ -8,6 +8,7 @@ import random
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
@@ -312,7 +313,7 @@ def mutants(payload: bytes, draw: Callable[[Any], Any]) -> Iterator[bytes]:
     data = json.loads(payload)
     places = list(leaves(data))
     for place in draw(st.lists(st.sampled_from(places), min_size=1, max_size=3)):
-        replace(data, place, draw(st.sampled_from(HOSTILE_JSON)))
+        replace(data, place, deepcopy(draw(st.sampled_from(HOSTILE_JSON))))
     yield json.dumps(data).encode()
 
 
