@@ -6,7 +6,7 @@ makes the parts from the settings. Nothing here decides what a trend is: that is
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -120,13 +120,19 @@ async def refresh(
 
     Args:
         now: what ages are measured against. ``created_at`` is when the snapshot is written, ``now`` by default.
+
+    Raises:
+        ConfigurationError: a source needs a key that the settings don't have, or the database can't be used.
     """
+    for source in sources:
+        source.headers(settings.ingest)  # a missing key is found before anything is fetched
     free = asyncio.Semaphore(MAX_CONCURRENT)
     storing = asyncio.Lock()
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(_read(source, fetcher, store, now, free, storing, on_progress)) for source in sources
+                group.create_task(_read(source, settings, fetcher, store, now, free, storing, on_progress))
+                for source in sources
             ]
     except ExceptionGroup as errors:  # sources' own errors are in their reports; this is the database, or a bug
         raise errors.exceptions[0] from errors
@@ -185,6 +191,7 @@ def _decide(settings: Settings, store: ObservationStore, now: datetime) -> Decis
 
 async def _read(
     source: Source,
+    settings: Settings,
     fetcher: Fetcher,
     store: ObservationStore,
     now: datetime,
@@ -194,7 +201,7 @@ async def _read(
 ) -> SourceReport:
     async with free:
         try:
-            fetched = await _fetch(source, fetcher, now)
+            fetched = await _fetch(source, fetcher, now, source.headers(settings.ingest))
             # In a thread: a large feed takes seconds to parse.
             parsed = await asyncio.to_thread(source.parse, fetched.body, fetched.fetched_at)
         except SourceError as error:
@@ -213,12 +220,12 @@ async def _read(
     return report
 
 
-async def _fetch(source: Source, fetcher: Fetcher, now: datetime) -> Fetched:
+async def _fetch(source: Source, fetcher: Fetcher, now: datetime, headers: Mapping[str, str]) -> Fetched:
     *earlier, last = source.urls(now)
     for url in earlier:
         try:
-            return await fetcher.get(url)
+            return await fetcher.get(url, headers=headers)
         except HttpStatus as error:
             if error.status != 404:
                 raise
-    return await fetcher.get(last)
+    return await fetcher.get(last, headers=headers)

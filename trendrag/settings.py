@@ -70,6 +70,9 @@ class IngestSettings(Section):
         description="your list of sources (TOML); by default `sources.toml` in the data directory, else the built-in",
     )
     contact: str | None = Field(default=None, description="e-mail or URL of the operator, sent in the User-Agent")
+    youtube_key: SecretStr | None = Field(
+        default=None, description="key of the YouTube Data API, for sources of type `youtube`"
+    )
     timeout_s: float = Field(default=20, gt=0, description="longest time for one source's answer")
     max_bytes: int = Field(default=5 * 2**20, ge=1024, description="largest answer of a source, decompressed")
     half_life_hours: float = Field(default=12, gt=0, description="how fast a trend's score decays once it is over")
