@@ -40,6 +40,11 @@ vllm-env: .venv/dev.stamp ## build the CPU environment of a real vLLM server und
 test-vllm: vllm-env models ## run the suite against a real vLLM server on the CPU
 	TRENDRAG_TEST_VLLM=1 $(PYTEST) tests/vllm
 
+.PHONY: test-corpus
+test-corpus: .venv/dev.stamp ## read all feeds of feedparser's own tests (fetched into var/)
+	$(BIN)/python tests/corpus/fetch.py
+	TRENDRAG_TEST_CORPUS=1 $(PYTEST) tests/corpus
+
 .PHONY: models
 models: .venv/runtime.stamp ## fetch the model weights into var/models
 	$(BIN)/trendrag models fetch

@@ -10,6 +10,8 @@
     score.py       topics → burst, stage        ├ pure; the time is an argument
     safety.py      what may not reach a caption ┘
     refresh.py     the composition of all these; commands.py shows it
+    check.py       one source by itself, nothing stored; recognise.py says what some bytes are
+    source_file.py the user's list, appended to; source_commands.py and source_report.py show both
 
 Knows nothing of serving. What leaves is a snapshot directory, written by ``indexes.snapshot``.
 """

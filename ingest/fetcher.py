@@ -65,7 +65,7 @@ class NotModified(HttpStatus):
 
 class Fetcher(Protocol):
     async def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Fetched:
-        """The body at ``url``.
+        """The body at ``url``. A key in ``headers`` goes to that host only, not on to where it redirects.
 
         Raises:
             FetchError: no usable answer, for whatever reason; ``HttpStatus`` where the server gave another status,
@@ -147,7 +147,7 @@ class HttpFetcher:
             yield cls(client, limits, allow_private=settings.allow_private, turns=turns, sleep=sleep)
 
     async def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Fetched:
-        current = _checked(url)
+        first = current = _checked(url)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._slots.setdefault(current.host, asyncio.Semaphore(PER_HOST)))
             moved: tuple[str, ...] | None = ()
@@ -157,7 +157,7 @@ class HttpFetcher:
                         if wait := self._turns.take(current.host):
                             deadline.reschedule((deadline.when() or 0) + wait)
                             await self._sleep(wait)
-                        answer = await self._hop(current, headers or {}, moved or ())
+                        answer = await self._hop(current, _for_hop(headers or {}, first, current), moved or ())
                         if isinstance(answer, Fetched):
                             return answer
                         moved = (*moved, str(answer.to)) if answer.permanent and moved is not None else None
@@ -277,6 +277,14 @@ def _gzip() -> "zlib._Decompress":
     return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
 
 
+def _for_hop(headers: Mapping[str, str], first: httpx2.URL, current: httpx2.URL) -> Mapping[str, str]:
+    """All headers for the origin that was asked, elsewhere only those of a conditional request: never a key."""
+    if (first.scheme, first.netloc) == (current.scheme, current.netloc):
+        return headers
+    return {name: value for name, value in headers.items() if name.lower() in _ANYWHERE}
+
+
+_ANYWHERE = {"if-none-match", "if-modified-since"}
 _PORTS = {"http": 80, "https": 443}
 
 

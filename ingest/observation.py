@@ -27,6 +27,9 @@ MAX_TITLE_CHARS = 300
 MAX_PHRASE_CHARS = 80
 MAX_NAME_CHARS = 80
 _MAX_RAW_TITLE = 8_000
+_ENDLESS = re.compile(r"&#0*[0-9]{8,};?")
+"""No character has such a number, and html.unescape raises an error at one of thousands of digits."""
+
 _SCRIPT = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|$)", re.IGNORECASE | re.DOTALL)
 MAX_URL_CHARS = 2_000
 MAX_EVIDENCE = 8
@@ -118,6 +121,9 @@ class Intake:
         bucket: str | None = None,
         evidence: Iterable[Evidence] = (),
         language: str | None = None,
+        region: str | None = None,
+        categories: Iterable[str] = (),
+        name: str | None = None,
     ) -> None:
         """One item as the source has it.
 
@@ -125,6 +131,8 @@ class Intake:
             identity: what makes the item itself within its source; by default its title's normal form.
             live: True for lists of what is going on now (the item is as fresh as the list), False for dated things.
             bucket: as in ``Observation``. By default the hour for a live list; a dated item is new once.
+            language, region, name: the item's own, where the source tells; by default the origin's.
+            categories: those that the source puts the item in, besides the origin's.
         """
         origin = self._origin
         if len(self._observations) >= MAX_ITEMS:
@@ -144,7 +152,7 @@ class Intake:
             source=origin.source,
             source_type=origin.source_type,
             family=origin.family,
-            name=origin.name,
+            name=clean_line(name or "", MAX_NAME_CHARS) or origin.name,
             kind=kind,
             title=text,
             key=hashlib.sha256((identity or form).encode("utf-8", "replace")).hexdigest()[:24],
@@ -155,9 +163,9 @@ class Intake:
             url=self.url(url),
             volume=self.volume(volume),
             usual=usual if usual is not None and math.isfinite(usual) and usual >= 0 else None,
-            region=origin.region,
+            region=region or origin.region,
             language=language or origin.language,
-            categories=origin.categories,
+            categories=tuple(dict.fromkeys((*origin.categories, *categories))),
             evidence=tuple(evidence)[:MAX_EVIDENCE],
         )
         if (observation.key, observation.bucket) in self._observations:
@@ -208,7 +216,7 @@ class Intake:
             return None
         now = self._origin.observed_at
         if EARLIEST <= moment <= now + CLOCK_SKEW:
-            return min(moment, now)
+            return min(moment.astimezone(UTC), now)
         self._dropped["date in the future" if moment > now else "date before 2000"] += 1
         return None
 
@@ -220,7 +228,7 @@ def title_line(value: object) -> str:
     """A title as one harmless line, "" where it is none. Sources escape twice ("&amp;#39;") and put markup in it."""
     if not isinstance(value, str):
         return ""
-    return clean_line(_SCRIPT.sub(" ", html.unescape(value[:_MAX_RAW_TITLE])), MAX_TITLE_CHARS)
+    return clean_line(_SCRIPT.sub(" ", html.unescape(_ENDLESS.sub(" ", value[:_MAX_RAW_TITLE]))), MAX_TITLE_CHARS)
 
 
 def joined_form(title: str) -> str:

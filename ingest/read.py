@@ -20,6 +20,7 @@ from ingest.sources.base import Source
 from ingest.states import FetchStates
 from ingest.store import ObservationStore
 from trendrag.errors import ParseError, SourceError
+from trendrag.settings import IngestSettings
 from trendrag.text import age
 
 Status = Literal["ok", "unchanged", "failed", "not_due", "waiting", "muted"]
@@ -86,6 +87,7 @@ class Reader:
     ``everything`` is as in ``policy.due``; ``jitter`` gives a random number in [0, 1). Use within one event loop.
     """
 
+    settings: IngestSettings
     fetcher: Fetcher
     store: ObservationStore
     states: FetchStates | None
@@ -127,15 +129,18 @@ class Reader:
 
     async def _get(self, source: Source, state: FetchState, url: str) -> tuple[Answer, datetime]:
         """The answer, and when it came: for a 304 that is the time of this refresh."""
-        headers = policy.conditions(state, url, live=source.live)
+        conditions = policy.conditions(state, url, live=source.live)
+        keys = source.headers(self.settings)
         try:
-            fetched = await self.fetcher.get(policy.address(state, url), headers=headers)
+            fetched = await self.fetcher.get(policy.address(state, url), headers={**keys, **conditions})
         except NotModified as error:
-            if not headers:
+            if not conditions:
                 raise
-            return Answer(url, error.headers, source.every, None, moved=error.moved), self.now
+            return Answer(url, error.headers, source.every, None, moved=() if keys else error.moved), self.now
         checksum = hashlib.sha256(fetched.body).hexdigest()
-        return Answer(url, fetched.headers, source.every, checksum, fetched.body, fetched.moved), fetched.fetched_at
+        # What has a key is never taken to have moved: the key would be sent to wherever a redirect has led.
+        moved = () if keys else fetched.moved
+        return Answer(url, fetched.headers, source.every, checksum, fetched.body, moved), fetched.fetched_at
 
     async def _parsed(self, source: Source, state: FetchState, answer: Answer, seen_at: datetime) -> Parsed | None:
         """What the list says now; None where it is of dated items and has nothing new."""

@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pydantic import ValidationError
 
 from indexes.embedder import Embedder, open_embedder
+from indexes.embedding_cache import CachedEmbedder
 from indexes.snapshot import Manifest, current_id, open_snapshot, publish
 from ingest.fetcher import Fetcher, HttpFetcher
 from ingest.pipeline import Decision, decide
@@ -87,8 +88,9 @@ async def run_refresh(
     """
     if sample and not replace_live and current_origin(settings) == "live":
         return RefreshReport(note="There are live trends already, so the sample was not loaded over them.")
-    sources = sample_sources() if sample else load_sources(settings.ingest.sources_file)
-    embedder = await asyncio.to_thread(open_embedder, settings.models_dir)
+    sources = sample_sources() if sample else load_sources(settings.sources_file)
+    model = await asyncio.to_thread(open_embedder, settings.models_dir)
+    embedder = CachedEmbedder(model, settings.data_dir / "cache" / "embeddings.sqlite3")
     async with AsyncExitStack() as stack:
         now = datetime.now(UTC)
         if sample:
@@ -140,9 +142,14 @@ async def refresh(
         everything: as in ``run_refresh``.
         jitter: random numbers in [0, 1).
         now: what ages are measured against. ``created_at`` is when the snapshot is written, ``now`` by default.
+
+    Raises:
+        ConfigurationError: a source needs a key that the settings don't have, or the database can't be used.
     """
+    for source in sources:
+        source.headers(settings.ingest)  # a missing key is found before anything is fetched
     known = await asyncio.to_thread(states.load, sources) if states else {}
-    reader = Reader(fetcher, store, states, now, everything, jitter, asyncio.Semaphore(MAX_CONCURRENT))
+    reader = Reader(settings.ingest, fetcher, store, states, now, everything, jitter, asyncio.Semaphore(MAX_CONCURRENT))
     outcomes = await _read_all(sources, reader, known, on_progress)
     reports = tuple(outcome.report for outcome in outcomes)
     if not any(report.well for report in reports):

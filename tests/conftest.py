@@ -3,10 +3,18 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 from pytest_socket import socket_allow_hosts
 
 from trendrag.settings import Settings
+
+# CI repeats the same examples, so that it fails for what a change did; people's runs look for new ones.
+# `pytest --hypothesis-profile=thorough` looks long.
+hypothesis.settings.register_profile("ci", derandomize=True)
+hypothesis.settings.register_profile("thorough", max_examples=5_000, deadline=None)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """The README tells the truth: its settings, its tree, its commands."""
 
 import re
+import tomllib
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -13,6 +14,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import trendrag.types
+from ingest.sources import AnySource, parse_sources
+from ingest.sources.base import SourceEntry
 from serving.commands import PLATFORMS
 from trendrag.cli import command
 from trendrag.settings import Settings
@@ -55,8 +58,10 @@ def test_every_path_in_the_tree_exists() -> None:
 
 
 def test_every_command_in_the_readme_exists() -> None:
-    commands = {entry.name for entry in entry_points(group="trendrag.commands")}
-    assert set(re.findall(r"^    trendrag (\w+)", README, re.MULTILINE)) <= commands
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    commands = project["entry-points"]["trendrag.commands"].keys()
+    for text in (README, (ROOT / "docs" / "sources.md").read_text("utf-8")):
+        assert set(re.findall(r"^    trendrag (\w+)", text, re.MULTILINE)) <= commands
     makefile = (ROOT / "Makefile").read_text("utf-8")
     for text in (README, (ROOT / "CONTRIBUTING.md").read_text("utf-8")):
         for target in re.findall(r"\bmake ([a-z-]+)", text):
@@ -81,3 +86,16 @@ def test_local_links_lead_somewhere() -> None:
     for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", document.read_text("utf-8")):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_sources_page_has_a_working_example_of_every_type_and_names_its_fields() -> None:
+    page = (ROOT / "docs" / "sources.md").read_text("utf-8")
+    examples = parse_sources("\n".join(re.findall(r"```toml\n(.*?)```", page, re.DOTALL)), "docs/sources.md")
+    entries = [each for each in examples if isinstance(each, SourceEntry)]
+    missing = {each.__name__ for each in get_args(get_args(AnySource)[0])} - {type(each).__name__ for each in entries}
+    assert not missing, f"docs/sources.md has no example of {missing}"
+    for each in entries:
+        unsaid = {
+            name for name in type(each).model_fields if not re.search(rf"`{name}`|^{name} = ", page, re.MULTILINE)
+        }
+        assert not unsaid, f"docs/sources.md says nothing of {unsaid} of {type(each).__name__}"

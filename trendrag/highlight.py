@@ -236,7 +236,7 @@ class Highlighter:
             if ends_here:
                 self._keep(thread)
         # Case-sensitive surfaces take lower-case suffixes only: "AIS" is no plural of "AI".
-        letter = char if thread.surface.exact else char.casefold()
+        letter = _fold(char, thread.surface.exact)
         grown: list[_Thread] = []
         if thread.tail == "":
             if letter == "s":

@@ -65,8 +65,14 @@ class ServerSettings(Section):
 
 
 class IngestSettings(Section):
-    sources_file: Path | None = Field(default=None, description="your list of sources (TOML) in place of the built-in")
+    sources_file: Path | None = Field(
+        default=None,
+        description="your list of sources (TOML); by default `sources.toml` in the data directory, else the built-in",
+    )
     contact: str | None = Field(default=None, description="e-mail or URL of the operator, sent in the User-Agent")
+    youtube_key: SecretStr | None = Field(
+        default=None, description="key of the YouTube Data API, for sources of type `youtube`"
+    )
     timeout_s: float = Field(default=20, gt=0, description="longest time for one source's answer")
     max_bytes: int = Field(default=5 * 2**20, ge=1024, description="largest answer of a source, decompressed")
     host_delay_s: float = Field(default=1, ge=0, description="least seconds between two requests to one host")
@@ -130,6 +136,18 @@ class Settings(BaseSettings):
     @property
     def database_path(self) -> Path:
         return self.data_dir / "trendrag.sqlite3"
+
+    @property
+    def own_sources_file(self) -> Path:
+        """Where a user's list of sources is looked for, and made, when no other place is set."""
+        return self.data_dir / "sources.toml"
+
+    @property
+    def sources_file(self) -> Path | None:
+        """The list of sources to read; None for the built-in one."""
+        if self.ingest.sources_file is not None:
+            return self.ingest.sources_file
+        return self.own_sources_file if self.own_sources_file.exists() else None
 
 
 def load_settings() -> Settings:

@@ -84,7 +84,7 @@ def normal_form(text: str) -> str:
     ``normal_form("#CaféSociety") == normal_form("Cafe  society") == "cafe society"``: a hashtag in camel case is split.
     Never shown to anyone. Empty for text without a letter or digit.
     """
-    text = text.strip()
+    text = unicodedata.normalize("NFC", text).strip()
     if text.startswith(("#", "＃")):
         text = _split_camel_case(text.lstrip("#＃"))
     folded = unicodedata.normalize("NFKD", text).casefold().replace("’", "'")

@@ -11,15 +11,20 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ingest.sources.base import Source
+from ingest.sources.bluesky import Bluesky
+from ingest.sources.gdelt import Gdelt
 from ingest.sources.google_trends import GoogleTrends
 from ingest.sources.hackernews import HackerNews
 from ingest.sources.mastodon import Mastodon
+from ingest.sources.reddit import Reddit
 from ingest.sources.rss import Rss
 from ingest.sources.wikimedia import Wikimedia
+from ingest.sources.youtube import YouTube
 from trendrag.errors import ConfigurationError
 
-AnySource = Annotated[GoogleTrends | HackerNews | Mastodon | Rss | Wikimedia, Field(discriminator="type")]
-_ENTRY: TypeAdapter[GoogleTrends | HackerNews | Mastodon | Rss | Wikimedia] = TypeAdapter(AnySource)
+_Any = Bluesky | Gdelt | GoogleTrends | HackerNews | Mastodon | Reddit | Rss | Wikimedia | YouTube
+AnySource = Annotated[_Any, Field(discriminator="type")]
+_ENTRY: TypeAdapter[_Any] = TypeAdapter(AnySource)
 
 
 def load_sources(file: Path | None) -> tuple[Source, ...]:

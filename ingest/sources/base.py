@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, Protocol
 
@@ -9,11 +11,13 @@ from pydantic import Field, StringConstraints
 
 from ingest.observation import Origin, Parsed
 from trendrag.errors import ParseError
+from trendrag.settings import IngestSettings
 from trendrag.types import Frozen
 
 SourceId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Region = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
-Language = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8})*$")]
+_LANGUAGE = r"^[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8})*$"
+Language = Annotated[str, StringConstraints(pattern=_LANGUAGE)]
 Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+(:[0-9]{1,5})?$", max_length=255)]
 
 
@@ -43,6 +47,14 @@ class Source(Protocol):
     def urls(self, now: datetime) -> tuple[str, ...]:
         """Where to look, the best first. The next one is tried only where the one before answers 404."""
 
+    def headers(self, settings: IngestSettings) -> Mapping[str, str]:
+        """What to send with each request: a key, where the source needs one. Addresses never hold a key, because they
+        are shown in errors and reports.
+
+        Raises:
+            ConfigurationError: the source needs a key and ``settings`` have none; says which variable to set.
+        """
+
     def parse(self, payload: bytes, observed_at: datetime) -> Parsed:
         """The observations in ``payload``. A legitimate empty list gives none.
 
@@ -66,6 +78,9 @@ class SourceEntry(Frozen):
         # Without defaults: a field that a later version adds is no change of the entry.
         return hashlib.sha256(self.model_dump_json(exclude_defaults=True).encode()).hexdigest()
 
+    def headers(self, settings: IngestSettings) -> Mapping[str, str]:  # noqa: ARG002  (most need no key)
+        return {}
+
     def _origin(self, observed_at: datetime, **fields: Any) -> Origin:
         return Origin(
             source=self.id,
@@ -84,10 +99,11 @@ def read_json(payload: bytes, what: str) -> Any:
     try:
         return json.loads(payload)
     except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
-        raise ParseError(f"{what}: {_instead(payload)}") from error
+        raise ParseError(f"{what}: {instead_of_data(payload)}") from error
 
 
-def _instead(payload: bytes) -> str:
+def instead_of_data(payload: bytes) -> str:
+    """What ``payload`` seems to be, where it is not the JSON that was asked for."""
     head = payload[:200].lstrip().lower()
     if not head:
         return "the answer is empty"
@@ -99,3 +115,21 @@ def _instead(payload: bytes) -> str:
 def looks_like_html(payload: bytes) -> bool:
     head = payload[:1000].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     return head.startswith((b"<!doctype html", b"<html", b"<head", b"<body"))
+
+
+def iso_date(value: object) -> datetime | None:
+    """An ISO 8601 date with its offset; None where it is none, or says no offset."""
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None
+
+
+def language_tag(value: object) -> str | None:
+    """``value`` where it has the form of a BCP 47 tag of at most 35 characters, else None. "zxx" (no words) is none."""
+    if not isinstance(value, str) or len(value) > 35 or value.lower() == "zxx":
+        return None
+    return value if re.match(_LANGUAGE, value) and not value.endswith("\n") else None

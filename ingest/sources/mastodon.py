@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ingest.observation import Intake, Parsed
-from ingest.sources.base import Host, SourceEntry, read_json
+from ingest.sources.base import Host, SourceEntry, iso_date, language_tag, read_json
 from trendrag.errors import ParseError
 
 _LIMIT = {"tags": 20, "links": 20}
@@ -55,9 +55,7 @@ def _add_tag(item: dict[str, Any], intake: Intake) -> None:
 
 def _add_link(item: dict[str, Any], intake: Intake) -> None:
     volume, usual = accounts(item.get("history"))
-    published = _date(item.get("published_at"))
-    url, language = item.get("url"), item.get("language")
-    plausible = isinstance(language, str) and language.isascii() and language.isalpha() and 2 <= len(language) <= 3
+    url = item.get("url")
     intake.add(
         "headline",
         item.get("title"),
@@ -65,8 +63,8 @@ def _add_link(item: dict[str, Any], intake: Intake) -> None:
         url=url,
         volume=volume,
         usual=usual,
-        published_at=published,
-        language=language if plausible else None,
+        published_at=iso_date(item.get("published_at")),
+        language=language_tag(item.get("language")),
     )
 
 
@@ -88,13 +86,3 @@ def accounts(history: object) -> tuple[int | None, float | None]:
 def _count(value: object) -> int | None:
     text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else None
-
-
-def _date(value: object) -> datetime | None:
-    if not isinstance(value, str):
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else None

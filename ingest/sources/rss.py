@@ -7,6 +7,7 @@ and ``javascript:`` links pass, and it accepts dates of the year 1783 and of 209
 
 import calendar
 import io
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -17,6 +18,9 @@ from pydantic import AfterValidator
 from ingest.observation import Intake, Parsed, checked_url
 from ingest.sources.base import Region, SourceEntry, looks_like_html
 from trendrag.errors import ParseError
+
+_ENDLESS = re.compile(rb"[0-9]{1000,}")
+"""Python reads no number of thousands of digits, and feedparser would lose the whole feed over one."""
 
 
 def _is_url(value: str) -> str:
@@ -45,7 +49,7 @@ class Rss(SourceEntry):
         return (self.url,)
 
     def parse(self, payload: bytes, observed_at: datetime) -> Parsed:
-        feed = _feed(payload, self.id)
+        feed = read_feed(payload, self.id)
         intake = Intake(
             self._origin(
                 observed_at, source_type=self.type, family=self.family, name=self.publisher or self.family,
@@ -59,20 +63,26 @@ class Rss(SourceEntry):
                 entry.get("title"),
                 identity=entry.get("id") or link or None,
                 url=link,
-                published_at=_date(entry),
+                published_at=entry_date(entry),
                 live=False,
             )
         return intake.parsed()
 
 
-def _feed(payload: bytes, name: str) -> Any:
+def read_feed(payload: bytes, name: str) -> Any:
+    """feedparser's view of an RSS or Atom feed; ``name`` names the source in errors.
+
+    Raises:
+        ParseError: the payload is no feed.
+    """
     if not payload.strip():
         raise ParseError(f"{name}: the answer is empty")
     if looks_like_html(payload):
         raise ParseError(f"{name}: the answer is a web page (a block or consent page?), not a feed")
     try:
         # A stream, so that nothing in the bytes can be taken for a file name or an address.
-        feed = feedparser.parse(io.BytesIO(payload), resolve_relative_uris=False, sanitize_html=True)
+        stream = io.BytesIO(_ENDLESS.sub(b"0", payload))
+        feed = feedparser.parse(stream, resolve_relative_uris=False, sanitize_html=True)
     except Exception as error:  # feedparser raises whatever its parts raise on hostile bytes
         raise ParseError(f"{name}: the feed can't be read ({type(error).__name__})") from error
     # ``version`` is missing altogether where nothing was recognised; a cut-off feed still has one, and its items.
@@ -81,7 +91,7 @@ def _feed(payload: bytes, name: str) -> Any:
     return feed
 
 
-def _date(entry: Any) -> datetime | None:
+def entry_date(entry: Any) -> datetime | None:
     """When the item was published. feedparser's parsed dates are UTC; ``mktime`` would read them as local time."""
     # feedparser's own ``get`` would answer one of the two with the other, and warn that it does.
     parsed = dict.get(entry, "published_parsed") or dict.get(entry, "updated_parsed")

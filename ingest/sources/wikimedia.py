@@ -68,7 +68,7 @@ class Wikimedia(SourceEntry):
                 "article",
                 title.replace("_", " "),
                 identity=title,
-                url=f"https://{self.project}.org/wiki/{quote(title, safe='')}",
+                url=f"https://{self.project}.org/wiki/{quote(title, safe='', errors='replace')}",
                 volume=item.get("views"),
                 # Its readers came during that day; its end is the latest that the list speaks of.
                 published_at=min(day + timedelta(hours=24), observed_at),

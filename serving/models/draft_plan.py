@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from serving.models.draft_words import Subject, capital, find_subject, names, note_clause
+from trendrag.highlight import find_spans
 from trendrag.prompting import MAX_PHRASE_CHARS
 from trendrag.text import clean_line
 from trendrag.types import CaptionRequest, RetrievedTrend
@@ -157,24 +158,30 @@ def make_plan(request: CaptionRequest, description: str, trends: Sequence[Retrie
 def _with_trend(subject: Subject, clause: str, trend: str, register: Register, candidate: int) -> list[Slots]:
     """Forms that hold the trend, the preferred one first. The last ones are for very few characters."""
     opening = _fill(_turn(_OPENINGS[register], candidate, 3), s=subject.phrase)
-    links = _fill(_turn(_LINKS[register], candidate, 4), t=trend)
+    links = _closed(_fill(_turn(_LINKS[register], candidate, 4), t=trend), register)
     contrasts = _fill(_CONTRASTS[register], t=trend)
-    link_ends, end = _ends(trend, register), _ends("", register)
+    end = _ends("", register)
     told = capital(clause)
     plain = _fill(_PLAIN, s=subject.phrase)
-    direct: Slots = (opening, links, link_ends)
-    if clause and trend in clause and names(clause, subject):
+    direct: Slots = (opening, links)
+    if clause and _mentions(told, trend) and names(clause, subject):
         remarks = _turn(_REMARKS[register], candidate, 3)
-        forms: list[Slots] = [((told,), _ends(trend, register)), ((told,), (". ",), remarks, end)]
+        forms: list[Slots] = [(_closed((told,), register),), ((told,), (". ",), remarks, end)]
     elif clause and names(clause, subject):
-        forms = [((told,), links, link_ends), (contrasts, (clause,), end), direct]
+        forms = [((told,), links), (contrasts, (clause,), end), direct]
     elif clause:
-        forms = [((told,), (". ",), opening, links, link_ends), (contrasts, plain, end), direct]
+        forms = [((told,), (". ",), opening, links), (contrasts, plain, end), direct]
     else:
         forms = [direct, (contrasts, plain, end)]
     turned = [*forms[candidate % len(forms) :], *forms[: candidate % len(forms)]]
-    short: list[Slots] = [((capital(name),), (f" and {trend}",), link_ends) for name in (subject.phrase, subject.name)]
+    said = _closed((f" and {trend}",), register)
+    short: list[Slots] = [((capital(name),), said) for name in (subject.phrase, subject.name)]
     return [*turned, direct, *short]
+
+
+def _mentions(text: str, trend: str) -> bool:
+    """Whether the text has the trend already, word for word and as words of its own."""
+    return any(trend in text[span.start : span.end] for span in find_spans(text, [("", (trend,))]))
 
 
 def _without_trend(subject: Subject, clause: str, register: Register, candidate: int) -> list[Slots]:
@@ -210,6 +217,11 @@ def _turn(texts: tuple[str, ...], candidate: int, groups: int) -> tuple[str, ...
 def _fill(texts: Sequence[str], *, s: str = "", t: str = "") -> tuple[str, ...]:
     # Not str.format: a trend may hold braces of its own.
     return tuple(text.replace("{s}", s, 1) if s else text.replace("{t}", t, 1) for text in texts)
+
+
+def _closed(texts: Sequence[str], register: Register) -> tuple[str, ...]:
+    """Each text with each way in which a sentence may end after it."""
+    return tuple(text + end for text in texts for end in _ends(text, register))
 
 
 def _ends(last: str, register: Register) -> tuple[str, ...]:

@@ -40,9 +40,11 @@ class CannedFetcher:
         self.answers = dict(answers)
         self.at = at
         self.asked: list[str] = []
+        self.sent: dict[str, Mapping[str, str]] = {}
 
     async def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Fetched:
         self.asked.append(url)
+        self.sent[url] = dict(headers or {})
         answer = self.answers.get(url, FetchError(f"{url} can't be reached"))
         if isinstance(answer, FetchError):
             raise answer

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from click.testing import CliRunner
+from pydantic import SecretStr
 
 import ingest.refresh
 from indexes.snapshot import current_id, open_newest
@@ -42,6 +43,7 @@ class HttpDouble:
     def __init__(self) -> None:
         self.bodies: dict[str, bytes | FetchError] = {}
         self.headers: dict[str, str] = {}
+        self.moved: tuple[str, ...] = ()
         self.at = NOW
         self.asked: list[tuple[str, dict[str, str]]] = []
 
@@ -52,8 +54,8 @@ class HttpDouble:
             raise body
         etag = f'"{hash(body)}"'
         if (headers or {}).get("If-None-Match") == etag:
-            raise NotModified("304", 304, {"etag": etag})
-        return Fetched(body, {"etag": etag, **self.headers}, url, self.at)
+            raise NotModified("304", 304, {"etag": etag}, self.moved)
+        return Fetched(body, {"etag": etag, **self.headers}, url, self.at, self.moved)
 
 
 class Site:
@@ -232,6 +234,24 @@ async def test_over_real_http_a_moved_feed_is_asked_conditionally_where_it_lives
     assert paths == ["/old", "/new"] * 5 + ["/new"] * 2
     assert 'If-None-Match: "7"' in server.requests[-1]
     assert "If-None-Match" not in server.requests[0]
+
+
+async def test_a_source_with_a_key_never_sends_it_to_where_a_redirect_led(site: Site) -> None:
+    ingest_settings = IngestSettings(youtube_key=SecretStr("k-1"))
+    site.settings = site.settings.model_copy(update={"ingest": ingest_settings})
+    charts = source('id = "charts"\ntype = "youtube"\nregion = "US"')
+    url = charts.urls(NOW)[0]
+    site.web.bodies = {url: b'{"kind": "youtube#videoListResponse", "items": []}', TAGS_URL: LATTE}
+    site.web.moved = ("https://elsewhere.example/",)
+    for hour in range(8):
+        report = await site.refresh(NOW + hour * HOUR, [charts])
+        assert report.sources[0].error is None
+    assert {asked for asked, _ in site.web.asked} == {url}
+    assert all("k-1" in headers.values() for _, headers in site.web.asked)
+    assert site.web.asked[-1][1].keys() > {"If-None-Match"}
+    for hour in range(8):
+        await site.refresh(NOW + hour * HOUR, [TAGS])
+    assert "https://elsewhere.example/" in [asked for asked, _ in site.web.asked]  # what has no key is adopted
 
 
 @pytest.fixture

@@ -118,6 +118,16 @@ async def test_redirects_are_followed_to_a_limit(server: Server) -> None:
         await fetch(server.url("/loop"))
 
 
+async def test_a_key_does_not_follow_a_redirect_to_another_host(server: Server) -> None:
+    server.answer("/here", status="302 Found", Location="/there")
+    server.answer("/there", status="302 Found", Location=server.url("/elsewhere", "localhost"))
+    server.answer("/elsewhere", b"x")
+    async with HttpFetcher.open(PATIENT) as fetcher:
+        await fetcher.get(server.url("/here"), headers={"X-Goog-Api-Key": "s3cret", "If-None-Match": '"0"'})
+    assert ["s3cret" in request for request in server.requests] == [True, True, False]
+    assert all('"0"' in request for request in server.requests)
+
+
 @pytest.mark.parametrize(
     ("path", "moved"),
     [("/here", []), ("/once", ["/here"]), ("/twice", ["/once", "/here"]), ("/mixed", []), ("/temporary", [])],

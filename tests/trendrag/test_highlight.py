@@ -49,6 +49,7 @@ CASES = [
     (7, "[buses], [boxes], [waltzes], [churches]", ["bus", "box", "waltz", "church"]),
     (7, "[dishes], [tacoes], [tacos]", ["dish", "taco"]),
     (7, "[cats]' toys", ["cat"]),
+    (7, "[cat'ś], [cat's\u0301]", ["cat"]),
     (7, "[#WorldCups]", ["World Cup"]),
     (7, "[LATTES], [CAT'S]", ["latte", "cat"]),
     (8, "[latte] (latte_art, platte, latte2, 2latte) [latte].", ["latte"]),

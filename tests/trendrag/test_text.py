@@ -62,6 +62,7 @@ def test_a_note_keeps_its_words_and_lines() -> None:
         ("AC/DC", "ac/dc"),
         ("C++", "c++"),
         ("iPhone", "iphone"),
+        ("#Voila\u0300Art", "voila art"),
         ("Valentine’s Day!", "valentine's day"),
         ("가나 が", "가나 が"),
         ("?!", ""),
