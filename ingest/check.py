@@ -7,7 +7,7 @@ what a refresh would make of them is the pipeline's own answer. Showing it is le
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -26,10 +26,13 @@ from trendrag.text import clean_line
 
 # What a saved payload doesn't say about where it came from. Reserved names, which are nobody's.
 _UNSAID = {
+    "gdelt": {"query": "saved"},
     "google_trends": {"region": "ZZ"},
     "mastodon": {"host": "saved.invalid"},
+    "reddit": {"subreddit": "saved"},
     "rss": {"url": "https://saved.invalid/"},
     "wikimedia": {"project": "en.wikipedia"},
+    "youtube": {"region": "ZZ"},
 }
 
 
@@ -82,13 +85,14 @@ class Check:
 async def check_source(source: Source, fetcher: Fetcher, settings: IngestSettings, now: datetime) -> Check:
     """An entry of the list. Each of its addresses in turn, as in a refresh."""
     fields = {"type": source.model_dump()["type"]} if isinstance(source, SourceEntry) else {}
+    headers = source.headers(settings)
     *earlier, last = source.urls(now)
     for url in earlier:
-        fetched, answer, error = await _ask(url, fetcher)
+        fetched, answer, error = await _ask(url, fetcher, headers)
         if not (isinstance(error, HttpStatus) and error.status == 404):
             break
     else:
-        fetched, answer, error = await _ask(last, fetcher)
+        fetched, answer, error = await _ask(last, fetcher, headers)
     if fetched is None:
         return Check(source.id, answer, fields, error=error)
     return await asyncio.to_thread(_read, source.id, fetched.body, answer, source, fields, settings, fetched.fetched_at)
@@ -172,10 +176,12 @@ def _status_advice(status: int) -> str:
     return "The server has a fault of its own. Try again later." if status >= 500 else "Check the address."
 
 
-async def _ask(url: str, fetcher: Fetcher) -> tuple[Fetched | None, Answer, FetchError | None]:
+async def _ask(
+    url: str, fetcher: Fetcher, headers: Mapping[str, str] | None = None
+) -> tuple[Fetched | None, Answer, FetchError | None]:
     began = time.monotonic()
     try:
-        fetched = await fetcher.get(url)
+        fetched = await fetcher.get(url, headers=headers)
     except FetchError as error:
         status = error.status if isinstance(error, HttpStatus) else None
         return None, Answer(url, url, status, seconds=time.monotonic() - began), error

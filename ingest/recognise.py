@@ -16,8 +16,8 @@ from ingest.observation import checked_url, title_line
 from ingest.sources.base import looks_like_html
 from trendrag.errors import ParseError
 
-TYPES = ("google_trends", "hackernews", "mastodon", "rss", "wikimedia")
-"""The types that are told apart here."""
+TYPES = ("bluesky", "gdelt", "google_trends", "hackernews", "mastodon", "reddit", "rss", "wikimedia", "youtube")
+"""The types that there are. Bluesky, GDELT, Reddit and YouTube are not told apart by their content."""
 
 MAX_PAGE = 1 << 19
 """Bytes of a web page that are searched for feeds. They stand in its head."""

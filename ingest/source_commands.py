@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ingest.store import SourceStatus
     from trendrag.settings import Settings
 
-TYPES = ("google_trends", "hackernews", "mastodon", "rss", "wikimedia")
+TYPES = ("bluesky", "gdelt", "google_trends", "hackernews", "mastodon", "reddit", "rss", "wikimedia", "youtube")
 """``ingest.recognise.TYPES``, written again so that the help costs no import."""
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
