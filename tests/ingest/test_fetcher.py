@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from ingest import addresses
 from ingest.addresses import is_public
-from ingest.fetcher import Body, HttpFetcher, HttpStatus, NotModified, TooLarge, user_agent
+from ingest.body import Body, TooLarge
+from ingest.fetcher import HttpFetcher, HttpStatus, NotModified, user_agent
 from ingest.turns import Turns
 from tests.ingest.server import Server, serving
 from trendrag.errors import FetchError
