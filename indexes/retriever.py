@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -56,11 +56,6 @@ class TrendRetriever:
     def snapshot(self) -> SnapshotInfo | None:
         """The snapshot in use, None before the first was found."""
         return self._snapshot.info if self._snapshot else None
-
-    @property
-    def trends(self) -> Sequence[Trend]:
-        """All trends of the snapshot in use."""
-        return self._snapshot.trends if self._snapshot else ()
 
     def load(self) -> None:
         """Loads what is current now. Keeps the snapshot in use where nothing better can be loaded."""

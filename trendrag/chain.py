@@ -27,7 +27,6 @@ from trendrag.types import (
     Done,
     Failed,
     Highlight,
-    PreparedImage,
     Retrieval,
     Timings,
     TrendsRetrieved,
@@ -119,7 +118,7 @@ class _CaptionChain:
         wanted = self._describer.always or (request.trends and not stands_alone(request.note))
         if not wanted:
             return Described(text="", source="note"), Usage()
-        image: PreparedImage = request.image
+        image = request.image
         cached = self._descriptions.get(image.sha256)
         if cached is not None:
             self._descriptions.move_to_end(image.sha256)

@@ -1,12 +1,8 @@
 """Doubles and builders that several ingest tests share."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-import numpy as np
-
-from indexes.embedder import Vectors
 from ingest.fetcher import Fetched
 from ingest.observation import Intake, Kind, Observation, Origin
 from ingest.sources import parse_sources
@@ -15,22 +11,6 @@ from trendrag.errors import FetchError
 
 NOW = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-
-
-class HashEmbedder:
-    """``indexes.embedder.Embedder`` without weights: a text's vector is drawn from its hash."""
-
-    name = "hash"
-    sha256 = "0" * 64
-    dim = 8
-
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        vectors = np.empty((len(texts), self.dim), dtype=np.float32)
-        for row, text in enumerate(texts):
-            seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
-            drawn = np.random.default_rng(seed).normal(size=self.dim).astype(np.float32)
-            vectors[row] = drawn / np.linalg.norm(drawn)
-        return vectors
 
 
 class CannedFetcher:

@@ -10,7 +10,8 @@ import pytest
 from ingest.refresh import refresh
 from ingest.sources import parse_sources
 from ingest.store import ObservationStore
-from tests.ingest.fakes import NOW, CannedFetcher, HashEmbedder, source
+from tests.fakes import HashEmbedder
+from tests.ingest.fakes import NOW, CannedFetcher, source
 from trendrag.errors import ConfigurationError, ParseError
 from trendrag.settings import IngestSettings, Settings, load_settings
 

@@ -17,7 +17,8 @@ from ingest.read import SourceReport
 from ingest.refresh import RefreshReport, current_origin, refresh, run_refresh
 from ingest.sample import RECORDED_AT, SampleFetcher, sample_sources
 from ingest.store import ObservationStore
-from tests.ingest.fakes import HOUR, NOW, CannedFetcher, HashEmbedder, source
+from tests.fakes import HashEmbedder
+from tests.ingest.fakes import HOUR, NOW, CannedFetcher, source
 from trendrag.errors import ConfigurationError, FetchError
 from trendrag.settings import Settings
 from trendrag.types import Trend

@@ -19,7 +19,8 @@ from ingest.source_report import state
 from ingest.sources import load_sources
 from ingest.sources.rss import Rss
 from ingest.store import ObservationStore, SourceStatus
-from tests.ingest.fakes import NOW, HashEmbedder
+from tests.fakes import HashEmbedder
+from tests.ingest.fakes import NOW
 from tests.ingest.server import Server, serving
 from trendrag.settings import IngestSettings, Settings
 
