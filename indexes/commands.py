@@ -27,17 +27,23 @@ def trends(query: str | None, k: int | None, region: str | None, language: str |
     """
     from datetime import timedelta
 
+    from pydantic import ValidationError
+
     from indexes.embedder import open_embedder
-    from indexes.retriever import TrendRetriever
+    from indexes.retriever import TrendRetriever, passes
     from indexes.snapshot import open_newest
+    from trendrag.cli import option_error
     from trendrag.settings import load_settings
     from trendrag.types import Retrieval, RetrievedTrend, TrendFilters
 
     settings = load_settings()
+    try:
+        filters = TrendFilters(region=region, language=language)
+    except ValidationError as error:
+        raise option_error(error) from error
     embedder = open_embedder(settings.models_dir)
     snapshot = open_newest(settings.snapshots_dir, embedder)
     count = k or settings.retrieval.k
-    filters = TrendFilters(region=region, language=language)
     if query:
         retriever = TrendRetriever(
             settings.snapshots_dir,
@@ -48,10 +54,12 @@ def trends(query: str | None, k: int | None, region: str | None, language: str |
         )
         answer = retriever.search(snapshot, query, filters)
     else:
-        hottest = sorted(snapshot.trends, key=lambda trend: (-trend.score, trend.id))[:count]
+        passing = [trend for trend in snapshot.trends if passes(trend, filters)]
+        hottest = sorted(passing, key=lambda trend: (-trend.score, trend.id))[:count]
         answer = Retrieval(
             trends=tuple(RetrievedTrend(trend=trend, similarity=0, score=trend.score) for trend in hottest),
             snapshot=snapshot.info,
+            reason=None if hottest else "No trend passes the filters.",
         )
     if as_json:
         click.echo(answer.model_dump_json(indent=2))

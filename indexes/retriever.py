@@ -107,7 +107,7 @@ class TrendRetriever:
         # A sample is old by its nature and says so everywhere; live trends must be of now to be offered as such.
         oldest = self._now() - self._max_age if info.origin == "live" else None
         passing = {
-            row for row, trend in enumerate(snapshot.trends) if _passes(trend, filters) and _is_fresh(trend, oldest)
+            row for row, trend in enumerate(snapshot.trends) if passes(trend, filters) and _is_fresh(trend, oldest)
         }
         if not passing:
             return Retrieval(snapshot=info, reason=self._why_nothing(snapshot, oldest))
@@ -144,7 +144,8 @@ def _is_fresh(trend: Trend, oldest: datetime | None) -> bool:
     return oldest is None or trend.last_seen >= oldest
 
 
-def _passes(trend: Trend, filters: TrendFilters) -> bool:
+def passes(trend: Trend, filters: TrendFilters) -> bool:
+    """Whether the filters let the trend through; what is of no region or of unknown language passes them all."""
     return (
         (filters.region is None or trend.region in (None, filters.region))
         and (filters.language is None or trend.language in ("und", filters.language))

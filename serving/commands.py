@@ -57,7 +57,8 @@ def caption(
     from pydantic import ValidationError
 
     from serving.images import prepare_image
-    from trendrag.errors import ImageTooLarge, RequestError
+    from trendrag.cli import option_error
+    from trendrag.errors import ImageTooLarge
     from trendrag.settings import load_settings
     from trendrag.types import CaptionRequest, TrendFilters
 
@@ -79,8 +80,7 @@ def caption(
             }
         )
     except ValidationError as error:
-        fault = error.errors()[0]
-        raise RequestError(f"--{str(fault['loc'][0]).replace('_', '-')}: {fault['msg']}") from error
+        raise option_error(error) from error
     ctx.exit(asyncio.run(_caption(settings, request, as_json=as_json)))
 
 

@@ -90,6 +90,18 @@ def test_trends_shows_what_would_be_offered(data_dir: Path) -> None:
     assert "sample trends, recorded" in table.stdout
 
 
+def test_a_region_counts_in_either_case_with_and_without_a_query(data_dir: Path) -> None:
+    for query in (["coffee on a rainy day"], []):
+        answers = [json.loads(run(data_dir, "trends", *query, "--region", r, "--json").stdout) for r in ("us", "US")]
+        assert answers[0]["trends"] == answers[1]["trends"]
+        regions = {found["trend"]["region"] for found in answers[0]["trends"]}
+        assert regions <= {None, "US"}
+    result = run(data_dir, "trends", "coffee", "--region", "USA")
+    assert result.returncode == 1
+    assert "--region" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
 def test_no_trend_is_an_answer(data_dir: Path) -> None:
     result = run(data_dir, "trends", "a spreadsheet about the depreciation of office furniture")
     assert result.returncode == 0

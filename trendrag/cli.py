@@ -7,10 +7,14 @@ import os
 import sys
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 import click
 
-from trendrag.errors import TrendragError
+from trendrag.errors import RequestError, TrendragError
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 @cache
@@ -23,6 +27,12 @@ def command(name: str) -> click.Command:
     loaded = _commands()[name].load()
     assert isinstance(loaded, click.Command)  # noqa: S101  (our own entry points)
     return loaded
+
+
+def option_error(error: "ValidationError") -> RequestError:
+    """What is wrong with an option, where a type of the kernel refused its value."""
+    fault = error.errors(include_url=False)[0]
+    return RequestError(f"--{str(fault['loc'][0]).replace('_', '-')}: {fault['msg']}")
 
 
 class _Commands(click.Group):

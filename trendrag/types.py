@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from datetime import UTC
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, computed_field
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    computed_field,
+)
 
 MAX_NOTE_CHARS = 4_000
 """Longest note a request may carry. Longer ones are refused, not cut: a silently cut note would surprise its writer."""
@@ -15,6 +24,8 @@ MAX_NOTE_CHARS = 4_000
 MAX_CANDIDATES = 8
 
 Utc = Annotated[AwareDatetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
+Region = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2}$", to_upper=True)]
+"""ISO 3166-1 alpha-2, taken in either case."""
 Stage = Literal["rising", "peaking", "fading"]
 Origin = Literal["live", "sample"]
 Platform = Literal["generic", "instagram", "tiktok", "x", "facebook", "linkedin", "pinterest", "threads"]
@@ -94,7 +105,7 @@ class SnapshotInfo(Frozen):
 class TrendFilters(Frozen):
     """Narrows retrieval. Trends of no region (everywhere) and of unknown language pass every filter."""
 
-    region: str | None = None
+    region: Region | None = None
     language: str | None = None
     categories: tuple[str, ...] = ()
 

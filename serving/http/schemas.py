@@ -17,6 +17,7 @@ from trendrag.types import (
     CaptionRequest,
     Platform,
     PreparedImage,
+    Region,
     RetrievedTrend,
     SnapshotInfo,
     Timings,
@@ -27,7 +28,6 @@ from trendrag.types import (
 
 # BCP 47 as far as a form needs it: "en", "pt-BR", "zh-Hant".
 LanguageTag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", max_length=35)]
-Region = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2}$", to_upper=True)]
 Category = Annotated[str, StringConstraints(min_length=1, max_length=60)]
 
 
