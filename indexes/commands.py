@@ -81,8 +81,7 @@ def _print(answer: "Retrieval", console: "Console", *, with_similarity: bool) ->
     assert snapshot is not None  # noqa: S101  (both callers searched one)
     if snapshot.warning:
         console.print(Text(snapshot.warning, style="yellow"))
-    # Ages in a sample are told as of its recording: it is not about now.
-    now = snapshot.recorded_at if snapshot.origin == "sample" and snapshot.recorded_at else datetime.now(UTC)
+    now = datetime.now(UTC)
     if answer.trends:
         table = Table("trend", "fit", "score", "stage", "last seen", "where it comes from", box=None, pad_edge=False)
         for found in answer.trends:
@@ -92,7 +91,9 @@ def _print(answer: "Retrieval", console: "Console", *, with_similarity: bool) ->
                 for item in trend.evidence[:2]
             )
             fit = f"{found.similarity:.2f}" if with_similarity else "-"
-            seen = f"{age(now - trend.last_seen)} ago"
+            # An age in a sample would say something about today.
+            live = snapshot.origin == "live"
+            seen = f"{age(now - trend.last_seen)} ago" if live else f"{trend.last_seen:%Y-%m-%d %H:%M} UTC"
             table.add_row(Text(trend.phrase, style="bold"), fit, f"{found.score:.2f}", trend.stage, seen, evidence)
         console.print(table)
     elif answer.reason:

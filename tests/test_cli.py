@@ -87,6 +87,7 @@ def test_trends_shows_what_would_be_offered(data_dir: Path) -> None:
         assert found["trend"]["evidence"]
     table = run(data_dir, "trends", "coffee on a rainy day")
     assert answer["trends"][0]["trend"]["phrase"] in table.stdout
+    assert " ago" not in table.stdout  # ages in a sample would say something about today
     assert "sample trends, recorded" in table.stdout
 
 
