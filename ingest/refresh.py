@@ -97,7 +97,7 @@ async def run_refresh(
             store, states = ObservationStore.in_memory(), None
             fetcher: Fetcher = SampleFetcher()
         else:
-            store = await asyncio.to_thread(ObservationStore.at, settings.database_path)
+            store = await asyncio.to_thread(ObservationStore.of, settings)
             states = await asyncio.to_thread(FetchStates, store.engine)
             fetcher = await stack.enter_async_context(HttpFetcher.open(settings.ingest))
         stack.callback(store.close)

@@ -182,11 +182,11 @@ def _append(settings: "Settings", file: Path | None, fields: dict[str, Any]) -> 
 
 def _statuses(settings: "Settings") -> "dict[str, SourceStatus]":
     """What the database knows of each source; nothing where there is no database yet, and none is made."""
-    if not settings.database_path.exists():
+    if settings.ingest.database_url is None and not settings.database_path.exists():
         return {}
     from ingest.store import ObservationStore
 
-    store = ObservationStore.at(settings.database_path)
+    store = ObservationStore.of(settings)
     try:
         return store.statuses()
     finally:

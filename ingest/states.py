@@ -13,8 +13,8 @@ from typing import Protocol
 from sqlalchemy import BigInteger, Engine, Integer, LargeBinary, String, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from ingest.database import Base, UtcDateTime, mapped_errors
 from ingest.policy import FetchState
-from ingest.store import Base, UtcDateTime, mapped_errors
 
 
 class FetchRow(Base):

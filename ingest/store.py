@@ -6,61 +6,36 @@ What observations mean is left to merge and score.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
 from sqlalchemy import (
     JSON,
     BigInteger,
-    Dialect,
     Engine,
     Float,
     Index,
     Integer,
     String,
-    TypeDecorator,
     UniqueConstraint,
     create_engine,
-    event,
     func,
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import Mapped, Session, mapped_column
 from sqlalchemy.pool import StaticPool
 
+from ingest.database import Base, UtcDateTime, engine_of, file_engine, mapped_errors
 from ingest.observation import Kind, Observation, joined_form
 from ingest.score import Point
-from trendrag.errors import ConfigurationError
-from trendrag.text import clean_line
+from trendrag.settings import Settings
 from trendrag.types import Evidence
-
-BUSY_TIMEOUT_S = 15.0
-"""How long a writer waits for another process that is writing (SQLite allows one at a time)."""
 
 _ROWS = 200
 """Rows per statement: SQLite limits the variables of one."""
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """Aware UTC, kept as microseconds since 1970: SQLite has no dates, and would forget the zone."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002  (its signature)
-        return None if value is None else round(value.timestamp() * 1_000_000)
-
-    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  (as above)
-        return None if value is None else datetime.fromtimestamp(value / 1_000_000, UTC)
-
-
-class Base(DeclarativeBase):
-    pass
 
 
 class ObservationRow(Base):
@@ -128,22 +103,14 @@ class ObservationStore:
             Base.metadata.create_all(engine)
 
     @classmethod
-    def at(cls, file: Path) -> Self:
-        """In an SQLite file, made where there is none."""
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigurationError(f"The folder {file.parent} can't be made: {error.strerror}") from error
-        return cls.open(f"sqlite:///{file}")
+    def of(cls, settings: Settings) -> Self:
+        """Where the settings say: ``ingest.database_url``, by default an SQLite file in the data directory."""
+        return cls(engine_of(settings))
 
     @classmethod
-    def open(cls, url: str) -> Self:
-        """At a database URL of SQLAlchemy."""
-        if not url.startswith("sqlite"):
-            return cls(create_engine(url, pool_pre_ping=True))
-        engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
-        event.listen(engine, "connect", _prepare_sqlite)
-        return cls(engine)
+    def at(cls, file: Path) -> Self:
+        """In an SQLite file, made where there is none."""
+        return cls(file_engine(file))
 
     @classmethod
     def in_memory(cls) -> Self:
@@ -212,25 +179,6 @@ class ObservationStore:
         with mapped_errors(), Session(self._engine) as session:
             for found in session.execute(wanted.where(row.at >= since).order_by(row.at, row.id)):
                 yield Point(*found)
-
-
-@contextmanager
-def mapped_errors() -> Iterator[None]:
-    try:
-        yield
-    except SQLAlchemyError as error:
-        cause = clean_line(str(getattr(error, "orig", None) or type(error).__name__), 200)
-        raise ConfigurationError(
-            f"The trend database can't be used ({cause}). Is its folder writable, is there space, is its server up?"
-        ) from error
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    cursor = connection.cursor()
-    # Readers don't block the writer, and a crash loses at most the last transaction, never the file.
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.close()
 
 
 def _row(seen: Observation) -> dict[str, Any]:

@@ -69,6 +69,11 @@ class IngestSettings(Section):
         default=None,
         description="your list of sources (TOML); by default `sources.toml` in the data directory, else the built-in",
     )
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="where observations are kept, e.g. `postgresql://user:password@host/trendrag` (needs the extra "
+        "`postgresql`); by default an SQLite file in the data directory",
+    )
     contact: str | None = Field(default=None, description="e-mail or URL of the operator, sent in the User-Agent")
     youtube_key: SecretStr | None = Field(
         default=None, description="key of the YouTube Data API, for sources of type `youtube`"
