@@ -1,7 +1,7 @@
 """Refreshes one after the other over a time: who is asked, what an unchanged list means, what errors do to the rest."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -19,6 +19,7 @@ from ingest.sources.base import Source
 from ingest.states import FetchStates
 from ingest.store import ObservationStore
 from tests.fakes import HashEmbedder
+from tests.ingest.databases import environment
 from tests.ingest.fakes import HOUR, NOW, seen, source
 from tests.ingest.server import serving
 from trendrag.errors import FetchError
@@ -85,10 +86,14 @@ class Site:
 
 
 @pytest.fixture
-def site(settings: Settings) -> Iterator[Site]:
-    store = ObservationStore.in_memory()
-    yield Site(settings, store)
-    store.close()
+def settings(database_settings: Settings) -> Settings:
+    """Every test here runs on every database."""
+    return database_settings
+
+
+@pytest.fixture
+def site(settings: Settings, store: ObservationStore) -> Site:
+    return Site(settings, store)
 
 
 def statuses(report: RefreshReport) -> list[str]:
@@ -259,7 +264,8 @@ async def test_a_source_with_a_key_never_sends_it_to_where_a_redirect_led(site: 
 def run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
     """The command with three sources at an address that is refused before anything is sent."""
     monkeypatch.setattr(ingest.refresh, "open_embedder", lambda _models_dir: HashEmbedder())
-    monkeypatch.setenv("TRENDRAG_DATA_DIR", str(settings.data_dir))
+    for name, value in environment(settings).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("TRENDRAG_INGEST__HOST_DELAY_S", "0")
     file = settings.data_dir.parent / "sources.toml"
     file.write_text("\n".join(f"[[source]]\n{entry(name)}" for name in "abc"))
@@ -273,7 +279,7 @@ def entry(name: str) -> str:
 
 def remember(settings: Settings, trend: bool = True, **states: FetchState) -> None:
     """What earlier refreshes would have left: states, and a trend of now."""
-    store = ObservationStore.at(settings.database_path)
+    store = ObservationStore.of(settings)
     if trend:
         store.add([seen("#LatteArt", "hashtag", volume=50, at=datetime.now(UTC) - MINUTE)])
     for name, state in states.items():
