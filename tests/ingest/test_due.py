@@ -12,6 +12,7 @@ import ingest.refresh
 from indexes.snapshot import current_id, open_newest
 from ingest.commands import refresh as command
 from ingest.fetcher import Fetched, Fetcher, HttpFetcher, HttpStatus, NotModified
+from ingest.leader import named_lock
 from ingest.policy import FetchState
 from ingest.read import SourceReport
 from ingest.refresh import RefreshReport, current_origin, refresh
@@ -152,6 +153,13 @@ async def test_dated_items_that_have_not_changed_are_not_new(site: Site, validat
     assert site.store.statuses()["feed"].last_success == NOW + 5 * HOUR
     assert site.store.statuses()["feed"].items == 2
     assert site.state(FEED).body is None  # never needed again, so not kept
+
+
+async def test_what_would_be_removed_at_once_is_not_stored(site: Site) -> None:
+    site.web.bodies = {FEED_URL: STORY.replace(b"20 Nov 2026", b"20 Nov 2024")}
+    report = await site.refresh(NOW, [FEED])
+    assert (report.sources[0].items, report.sources[0].new) == (2, 1)
+    assert [each.title for each in site.store.latest(NOW - timedelta(days=9999))] == ["An undated story"]
 
 
 async def test_an_answer_that_can_not_be_read_is_not_what_later_ones_are_compared_to(site: Site) -> None:
@@ -319,6 +327,24 @@ def test_sources_that_are_merely_not_due_are_no_failure(run: CliRunner, settings
     asked = run.invoke(command, ["--all"])
     assert asked.exit_code == 1
     assert "private network" in asked.stderr
+
+
+def test_one_refresh_at_a_time(run: CliRunner, settings: Settings, store: ObservationStore) -> None:
+    with named_lock(store.engine, "refresh"):
+        shown = run.invoke(command, ["--or-sample"])
+        assert (shown.exit_code, shown.stderr) == (0, "")
+        assert "Another refresh is under way" in shown.stdout
+        told = json.loads(run.invoke(command, ["--json"]).stdout)
+        assert (told["busy"], told["published"], told["sources"]) == (True, False, [])
+    assert current_origin(settings) is None
+    assert json.loads(run.invoke(command, ["--json"]).stdout)["busy"] is False
+
+
+def test_a_refresh_removes_what_is_too_old(run: CliRunner, settings: Settings, store: ObservationStore) -> None:
+    remember(settings, a=in_an_hour(), b=in_an_hour(), c=in_an_hour())
+    store.add([seen("long ago", at=datetime.now(UTC) - timedelta(days=40))])
+    assert run.invoke(command, []).exit_code == 0
+    assert [each.title for each in store.latest(NOW - timedelta(days=99))] == ["#LatteArt"]
 
 
 def test_the_sample_comes_also_right_after_a_failed_refresh(run: CliRunner, settings: Settings) -> None:
