@@ -1,7 +1,8 @@
-"""A refresh that kills itself at its n-th step: `python -m tests.ingest.doomed ROUND.json STEP`, settings as for a command.
+"""A refresh that kills itself at its n-th step: ``python -m tests.ingest.doomed ROUND.json STEP``.
 
 A step is what leaves traces: a statement or commit of a database, a file opened, made, renamed or removed in the data
-directory. It ends there with SIGKILL, in whatever thread that is; where it comes to its end it prints how many there were.
+directory. There it ends with SIGKILL, in whatever thread that is. Where it comes to its end it prints how many there
+were. Settings are read as a command reads them.
 """
 
 import asyncio

@@ -12,18 +12,16 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from indexes.embedder import Embedder, open_embedder
 from indexes.snapshot import current_id, open_newest, open_snapshot
-from ingest.pipeline import Decision
 from ingest.refresh import _decide
 from ingest.schema import ObservationRow
 from ingest.states import FetchStates
@@ -35,7 +33,11 @@ from tests.ingest.fakes import HOUR, NOW
 from tests.ingest.server import Server, serving
 from trendrag.settings import Settings, default_data_dir
 
-KILLS = 50 if os.environ.get("TRENDRAG_TEST_CRASH") == "1" else 4
+THOROUGH = os.environ.get("TRENDRAG_TEST_CRASH") == "1"
+KILLS = 50 if THOROUGH else 4
+KILLS_OF_COMMAND = 50 if THOROUGH else 2
+"""They take seconds each: the weights are loaded."""
+
 PHRASES = [f"{one}{other}" for one in ("Latte", "Kayak", "Chess", "Lantern") for other in ("Art", "Night", "Picnic")]
 
 
@@ -49,9 +51,7 @@ def round_of(number: int) -> Round:
     for place, each in enumerate(SOURCES):
         (url,) = each.urls(NOW)
         if each.live and not (number % 3 == 2 and place == 1):
-            tags = [
-                {"name": name, "history": [{"accounts": str(50 + 30 * place + number)}]} for name in listed[place:]
-            ]
+            tags = [{"name": name, "history": [{"accounts": str(50 + 30 * place + number)}]} for name in listed[place:]]
             answers[url] = json.dumps(tags)
         elif not each.live:
             answers[url] = feed(each.id, range(number + 1), NOW)
@@ -101,7 +101,7 @@ async def test_a_refresh_killed_at_any_step_is_as_if_it_had_not_been(
     database_settings: Settings, tmp_path: Path
 ) -> None:
     untouched = Settings(data_dir=tmp_path / "untouched")
-    chance, kills, steps, number = random.Random(20261121), 0, 0, 0
+    chance, kills, steps, number = random.Random(20261121), 0, 0, 0  # noqa: S311  (no secret)
     while kills < KILLS:
         given = round_of(number)
         number += 1
@@ -124,7 +124,7 @@ async def test_a_refresh_killed_at_any_step_is_as_if_it_had_not_been(
 async def test_a_first_refresh_killed_at_any_step_leaves_nothing_half_made(kind: str, tmp_path: Path) -> None:
     untouched = Settings(data_dir=tmp_path / "untouched")
     await refresh_once(untouched, round_of(0))
-    chance, steps = random.Random(7), 0
+    chance, steps = random.Random(7), 0  # noqa: S311  (as above)
     for number in range(KILLS // 2 + 1):
         with database_of(kind, Settings(data_dir=tmp_path / str(number))) as settings:
             died = doomed(settings, round_of(0), int((number - chance.random()) / (KILLS // 2) * steps))
@@ -156,3 +156,102 @@ def trends(settings: Settings) -> dict[str, dict[str, Any]]:
         trend.id: trend.model_dump() | {"score": round(trend.score, 9), "velocity": round(trend.velocity, 9)}
         for trend in found
     }
+
+
+# --- the real command, killed from outside by the clock
+
+
+class Site:
+    """`trendrag refresh` with its real fetcher and weights, and a server whose feeds have more to tell every round."""
+
+    def __init__(self, folder: Path, server: Server) -> None:
+        self.settings = Settings(data_dir=folder)
+        folder.mkdir(parents=True)
+        (folder / "models").symlink_to(default_data_dir() / "models")
+        (folder / "sources.toml").write_text(
+            "\n".join(
+                f'[[source]]\nid = "{name}"\ntype = "rss"\npublisher = "{name}"\nurl = "{server.url(f"/{name}")}"\n'
+                for name in FEEDS
+            )
+        )
+
+    async def start(self) -> asyncio.subprocess.Process:
+        options = {"TRENDRAG_INGEST__ALLOW_PRIVATE": "true", "TRENDRAG_INGEST__HOST_DELAY_S": "0"}
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", "from trendrag.cli import main; main()", "refresh", "--all", "--json", "--quiet"),
+            env=os.environ | environment(self.settings) | options,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    async def refresh(self) -> dict[str, Any]:
+        """To the end, which must be a good one."""
+        said, complaint = await (running := await self.start()).communicate()
+        assert running.returncode == 0, (said, complaint)
+        report = json.loads(said)
+        assert all(each["ok"] for each in report["sources"]), report
+        assert isinstance(report, dict)
+        return report
+
+    async def killed_after(self, seconds: float) -> bool:
+        """False where it had come to its end by then."""
+        running = await self.start()
+        waiting = asyncio.create_task(running.communicate())
+        await asyncio.wait([waiting], timeout=seconds)
+        if running.returncode is None:
+            running.kill()
+        await waiting
+        return running.returncode == -signal.SIGKILL
+
+    def scores(self, now: datetime) -> dict[str, float]:
+        store = ObservationStore.of(self.settings)
+        try:
+            return {trend.id: round(trend.score, 9) for trend in _decide(self.settings, store, now).trends}
+        finally:
+            store.close()
+
+
+FEEDS = ("north", "south", "east", "west")
+
+
+async def test_the_command_killed_at_any_time_loses_nothing_and_counts_nothing_twice(tmp_path: Path) -> None:
+    began = datetime.now(UTC) - timedelta(hours=2)
+    chance, kills, number = random.Random(20261122), 0, 0  # noqa: S311  (as above)
+    embedder = open_embedder(default_data_dir() / "models")
+    async with serving() as server:
+        site, untouched = Site(tmp_path / "killed", server), Site(tmp_path / "untouched", server)
+
+        def tell(number: int) -> None:
+            for name in FEEDS:
+                server.answer(f"/{name}", feed(name, range(number + 3), began).encode())
+
+        tell(0)
+        started = time.monotonic()
+        await untouched.refresh()
+        course = time.monotonic() - started
+        while kills < KILLS_OF_COMMAND:
+            tell(number := number + 1)
+            # One in each stretch of the course; it varies, so that some come to their end before.
+            if await site.killed_after((kills + chance.random()) / KILLS_OF_COMMAND * course):
+                kills += 1
+            unhurt(site.settings, embedder)
+            if number % 10 == 0:
+                await site.refresh()
+        last = await site.refresh()
+        await untouched.refresh()
+    unhurt(site.settings, embedder)
+    assert last["snapshot"]["count"] == last["trends"] > 0
+    # The clock was the real one, so that all is equal but when it was seen, and trends as of one time.
+    assert seen_in(site) == seen_in(untouched)
+    now = datetime.now(UTC)
+    assert site.scores(now) == untouched.scores(now) != {}
+
+
+def seen_in(site: Site) -> list[tuple[Any, ...]]:
+    row = ObservationRow
+    store = ObservationStore.of(site.settings)
+    with store.engine.connect() as connection:
+        found = connection.execute(select(row.source, row.key, row.bucket, row.title, row.at, row.published_at))
+        rows = sorted(map(tuple, found))
+    store.close()
+    return rows
