@@ -24,9 +24,6 @@ from ingest.score import Point
 from trendrag.settings import Settings
 from trendrag.types import Evidence
 
-_ROWS = 200
-"""Rows per statement: SQLite limits the variables of one."""
-
 
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
@@ -82,16 +79,12 @@ class ObservationStore:
 
     def add(self, observations: Sequence[Observation]) -> int:
         """Stores what is new and says how much that was."""
-        new = 0
-        with mapped_errors(), Session(self._engine) as session, session.begin():
-            for start in range(0, len(observations), _ROWS):
-                new += self._insert(session, [_row(each) for each in observations[start : start + _ROWS]])
-        return new
-
-    def _insert(self, session: Session, rows: list[dict[str, Any]]) -> int:
+        if not observations:
+            return 0
         dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
-        insert = dialect.insert(ObservationRow).values(rows).on_conflict_do_nothing()
-        return len(session.execute(insert.returning(ObservationRow.id)).all())
+        insert = dialect.insert(ObservationRow).on_conflict_do_nothing().returning(ObservationRow.id)
+        with mapped_errors(), self._engine.begin() as connection:
+            return len(connection.execute(insert, [_row(each) for each in observations]).all())
 
     def succeeded(self, source: str, at: datetime, *, items: int | None, new: int) -> None:
         """``items`` is None where the answer was not read because it was the same as before."""
