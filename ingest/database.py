@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -21,8 +20,15 @@ from trendrag.text import clean_line
 BUSY_TIMEOUT_S = 15.0
 """How long a writer waits for another process that is writing (SQLite allows one at a time)."""
 
-CONNECT_TIMEOUT_S = 10
-"""How long a PostgreSQL server may take to be reached."""
+PATIENCE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""libpq's parameters, seconds but for the last: a PostgreSQL server that can't be reached, or is gone without a word, is
+an error after a minute at most. A URL may say otherwise."""
 
 
 def engine_of(settings: Settings) -> Engine:
@@ -58,7 +64,7 @@ def url_engine(url: str) -> Engine:
         return file_engine(Path(address.database))
     if address.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
         raise _unusable(f"names {address.drivername}, which is not taken")
-    patience: dict[str, Any] = {} if "connect_timeout" in address.query else {"connect_timeout": CONNECT_TIMEOUT_S}
+    patience = {name: value for name, value in PATIENCE.items() if name not in address.query}
     try:
         return create_engine(address.set(drivername="postgresql+psycopg"), connect_args=patience, pool_pre_ping=True)
     except ImportError as error:

@@ -24,7 +24,7 @@ PAUSE = timedelta(days=1)
 """What is too old may stay for this long, so that removing it is worth the while."""
 
 BATCH = 2_000
-"""Rows per transaction: SQLite has one writer at a time, and the others wait for some hundredths of a second."""
+"""Rows per transaction: SQLite has one writer at a time, and the others then wait for about a tenth of a second."""
 
 BATCHES = 100
 """At most so many at a time; more is left to the next time. A steady installation needs a few a day."""

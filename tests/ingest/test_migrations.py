@@ -48,8 +48,9 @@ def test_the_revisions_are_one_line_and_the_last_file_is_its_end() -> None:
     config.set_main_option("script_location", str(Path(ingest.migrations.__file__).parent))
     revisions = ScriptDirectory.from_config(config)
     assert revisions.get_heads() == [newest_version()]
-    for revision in revisions.walk_revisions():
-        assert Path(revision.path).name.startswith(f"{revision.revision}_")
+    line = [Path(revision.path).name for revision in revisions.walk_revisions()]
+    assert line == sorted((file.name for file in Path(revisions.versions).glob("*.py")), reverse=True)
+    assert [name[:4] for name in line] == [revision.revision for revision in revisions.walk_revisions()]
 
 
 def test_migrations_and_tables_agree(engine: Engine) -> None:
