@@ -27,8 +27,8 @@ PATIENCE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
-"""libpq's parameters, seconds but for the last: a PostgreSQL server that can't be reached, or is gone without a word, is
-an error after a minute at most. A URL may say otherwise."""
+"""libpq's parameters, seconds but for the last (milliseconds): a PostgreSQL server that can't be reached, or is gone
+without a word, is an error after a minute. A URL may say otherwise."""
 
 
 def engine_of(settings: Settings) -> Engine:
