@@ -90,6 +90,7 @@ def check(target: str, kind: str | None, as_json: bool) -> None:
 @click.option("--language", help="The language that it is written in: en, de, …")
 @click.option("--region", help="The country that it is about: US, GB, …")
 @click.option("--category", "categories", multiple=True, help="What it is about: food, travel, … May be repeated.")
+@click.option("--every", help="How often to ask it: 15m, 2h, …  [default: as its type is worth]")
 @click.option("--file", type=click.Path(dir_okay=False, path_type=Path), help="The list to add to.  [default: yours]")
 @click.option("--force", is_flag=True, help="Add it even where the check finds nothing.")
 def add(
@@ -98,6 +99,7 @@ def add(
     language: str | None,
     region: str | None,
     categories: tuple[str, ...],
+    every: str | None,
     file: Path | None,
     force: bool,
 ) -> None:
@@ -124,7 +126,7 @@ def add(
                 raise RequestError("Nothing was added. Choose one of the feeds that the page names.")
             if not force:
                 raise RequestError("Nothing was added, as nothing usable came. --force adds it all the same.")
-        given = {"language": language or "", "region": region or "", "categories": categories}
+        given = {"language": language or "", "region": region or "", "categories": categories, "every": every or ""}
         fields = found.fields or {"type": "rss", "url": found.target}
         source, target = _append(settings, file, {"id": name or "", **fields, **{k: v for k, v in given.items() if v}})
     count = len(found.parsed.observations)
@@ -174,7 +176,7 @@ def _append(settings: "Settings", file: Path | None, fields: dict[str, Any]) -> 
         text = built_in_copy() if target == settings.own_sources_file else ""
     where = str(target)
     if not fields["id"]:
-        known = {name: value for name, value in fields.items() if name not in ("id", "language", "categories")}
+        known = {name: value for name, value in fields.items() if name not in ("id", "language", "categories", "every")}
         fields = fields | {"id": suggested_id(known, ids_in(text, where))}
     write_list(target, appended(text, fields, where=where, now=_now()))
     return entry(fields), target
