@@ -34,6 +34,14 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path / "var")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of real services run where TRENDRAG_TEST_SERVICES=1 promises that these are there, and never skip."""
+    if os.environ.get("TRENDRAG_TEST_SERVICES") != "1":
+        needs_service = [item for item in items if item.get_closest_marker("services")]
+        config.hook.pytest_deselected(items=needs_service)
+        items[:] = [item for item in items if not item.get_closest_marker("services")]
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if os.environ.get("TRENDRAG_TEST_NO_SKIPS") and terminalreporter.stats.get("skipped"):
         terminalreporter.write_line("Skipped tests count as failures here (TRENDRAG_TEST_NO_SKIPS).", red=True)
