@@ -40,6 +40,10 @@ vllm-env: .venv/dev.stamp ## build the CPU environment of a real vLLM server und
 test-vllm: vllm-env models ## run the suite against a real vLLM server on the CPU
 	TRENDRAG_TEST_VLLM=1 $(PYTEST) tests/vllm
 
+.PHONY: test-services
+test-services: .venv/dev.stamp models ## run the suites of the trend database on a real PostgreSQL
+	TRENDRAG_TEST_SERVICES=1 $(PYTEST) -m services
+
 .PHONY: test-corpus
 test-corpus: .venv/dev.stamp ## read all feeds of feedparser's own tests (fetched into var/)
 	$(BIN)/python tests/corpus/fetch.py

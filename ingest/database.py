@@ -1,18 +1,18 @@
 """Where what ingest remembers is kept: a database of SQLAlchemy, an SQLite file or PostgreSQL.
 
-Knows how a database is reached and what its errors become. Which tables there are is left to those who read and write
-them (``store``, ``states``), how tables change from version to version to ``migrations``.
+Knows how a database is reached and what its errors become. Its tables are in ``schema``; bringing them up to date is
+left to ``migrations``, reading and writing them to ``store`` and ``states``.
 """
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, BigInteger, Dialect, Engine, TypeDecorator, create_engine, event, make_url
+from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-from sqlalchemy.orm import DeclarativeBase
 
 from trendrag.errors import ConfigurationError
 from trendrag.settings import Settings
@@ -23,23 +23,6 @@ BUSY_TIMEOUT_S = 15.0
 
 CONNECT_TIMEOUT_S = 10
 """How long a PostgreSQL server may take to be reached."""
-
-
-class Base(DeclarativeBase):
-    pass
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """Aware UTC, kept as microseconds since 1970: SQLite has no dates, and would forget the zone."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002  (its signature)
-        return None if value is None else round(value.timestamp() * 1_000_000)
-
-    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  (as above)
-        return None if value is None else datetime.fromtimestamp(value / 1_000_000, UTC)
 
 
 def engine_of(settings: Settings) -> Engine:
@@ -91,12 +74,25 @@ def _unusable(why: str) -> ConfigurationError:
     )
 
 
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    cursor = connection.cursor()
-    # Readers don't block the writer, and a crash loses at most the last transaction, never the file.
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.close()
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # Readers don't block the writer, and a crash loses at most the last transaction, never the file. Space that pruning
+    # frees is used again, so that a file stops growing when its oldest rows are pruned; it needs no vacuum.
+    _switch_to_wal(connection)
+    connection.execute("PRAGMA synchronous=NORMAL").close()
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """The mode stays with the file. Of processes that switch a new one at the same moment SQLite refuses all but one
+    at once, whatever their timeout."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").close()
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 @contextmanager

@@ -27,11 +27,15 @@ class ScheduleMetrics:
     """``ingest.schedule.Watch`` that counts in ``registry``."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._leader = Gauge("trendrag_schedule_leader", "1 where this replica is the one that refreshes", registry=registry)
+        self._leader = Gauge(
+            "trendrag_schedule_leader", "1 where this replica is the one that refreshes", registry=registry
+        )
         self._runs = Counter(
             "trendrag_refreshes", "Refreshes since the start, by how they ended", ("outcome",), registry=registry
         )
-        self._seconds = Counter("trendrag_refresh_seconds", "Time spent on refreshes since the start", registry=registry)
+        self._seconds = Counter(
+            "trendrag_refresh_seconds", "Time spent on refreshes since the start", registry=registry
+        )
         self._ended = Gauge("trendrag_refresh_last_timestamp_seconds", "When the last refresh ended", registry=registry)
         self._wake = Gauge("trendrag_refresh_next_timestamp_seconds", "When the next one begins", registry=registry)
         for outcome in OUTCOMES:
@@ -142,4 +146,3 @@ def exposed(settings: Settings, host: str, port: int) -> Iterator[ScheduleMetric
         server.server_close()
         thread.join()
         states.close()
-

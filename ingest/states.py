@@ -7,38 +7,14 @@ entry ends a mute or a long wait. What a state means is left to ``policy``.
 import contextlib
 import zlib
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Protocol
 
-from sqlalchemy import BigInteger, Engine, Integer, LargeBinary, String, select
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
 
-from ingest.database import Base, UtcDateTime, mapped_errors
+from ingest.database import mapped_errors
 from ingest.policy import FetchState
-
-
-class FetchRow(Base):
-    """The fields of ``FetchState``; ``body`` is compressed with zlib."""
-
-    __tablename__ = "fetch_state"
-
-    source: Mapped[str] = mapped_column(String(64), primary_key=True)
-    fingerprint: Mapped[str] = mapped_column(String(64))
-    url: Mapped[str | None]
-    etag: Mapped[str | None]
-    last_modified: Mapped[str | None]
-    checksum: Mapped[str | None] = mapped_column(String(64))
-    body: Mapped[bytes | None] = mapped_column(LargeBinary)
-    last_attempt: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    last_success: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    last_changed: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    errors: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"))
-    reason: Mapped[str | None]
-    next_due: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    told_to_wait: Mapped[bool]
-    moved_to: Mapped[str | None]
-    moved_seen: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"))
-    muted: Mapped[str | None]
+from ingest.schema import FetchRow
 
 
 class Entry(Protocol):
@@ -60,8 +36,6 @@ class FetchStates:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        with mapped_errors():
-            Base.metadata.create_all(engine)
 
     def load(self, entries: Iterable[Entry]) -> dict[str, FetchState]:
         """The state of each entry, by id. New and edited ones have that of a source that was never asked."""

@@ -11,25 +11,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Engine,
-    Float,
-    Index,
-    Integer,
-    String,
-    UniqueConstraint,
-    create_engine,
-    func,
-    select,
-)
+from sqlalchemy import Engine, create_engine, func, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
-from ingest.database import Base, UtcDateTime, engine_of, file_engine, mapped_errors
-from ingest.observation import Kind, Observation, joined_form
+from ingest.database import engine_of, file_engine, mapped_errors
+from ingest.migrations import bring_up_to_date
+from ingest.observation import Observation, joined_form
+from ingest.schema import Base, ObservationRow, SourceRow
 from ingest.score import Point
 from trendrag.settings import Settings
 from trendrag.types import Evidence
@@ -38,56 +28,17 @@ _ROWS = 200
 """Rows per statement: SQLite limits the variables of one."""
 
 
-class ObservationRow(Base):
-    __tablename__ = "observation"
-    __table_args__ = (
-        UniqueConstraint("source", "key", "bucket", name="observation_once"),
-        Index("observation_at", "at"),
-    )
-
-    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
-    source: Mapped[str] = mapped_column(String(64))
-    source_type: Mapped[str] = mapped_column(String(32))
-    family: Mapped[str] = mapped_column(String(255))
-    name: Mapped[str]
-    kind: Mapped[Kind] = mapped_column(String(16))
-    title: Mapped[str]
-    form: Mapped[str]
-    key: Mapped[str] = mapped_column(String(24))
-    bucket: Mapped[str] = mapped_column(String(32))
-    at: Mapped[datetime] = mapped_column(UtcDateTime)
-    observed_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    published_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    url: Mapped[str | None]
-    volume: Mapped[int | None] = mapped_column(BigInteger)
-    usual: Mapped[float | None] = mapped_column(Float)
-    region: Mapped[str | None] = mapped_column(String(2))
-    language: Mapped[str] = mapped_column(String(35))
-    categories: Mapped[list[str]] = mapped_column(JSON)
-    evidence: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
-
-
-class SourceRow(Base):
-    """How a source is doing. An error stays until the next success, a success's numbers until the next one."""
-
-    __tablename__ = "source_status"
-
-    source: Mapped[str] = mapped_column(String(64), primary_key=True)
-    last_success: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    last_error_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    last_error: Mapped[str | None]
-    items: Mapped[int] = mapped_column(default=0)
-    new: Mapped[int] = mapped_column(default=0)
-
-
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
+    """``size`` is in bytes, decompressed; None where no answer with a body has come since it is recorded."""
+
     source: str
     last_success: datetime | None
     last_error_at: datetime | None
     last_error: str | None
     items: int
     new: int
+    size: int | None = None
 
 
 class ObservationStore:
@@ -98,24 +49,31 @@ class ObservationStore:
     """
 
     def __init__(self, engine: Engine) -> None:
+        """For an engine whose database is up to date."""
         self._engine = engine
-        with mapped_errors():
-            Base.metadata.create_all(engine)
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """Where the settings say: ``ingest.database_url``, by default an SQLite file in the data directory."""
-        return cls(engine_of(settings))
+        return cls._up_to_date(engine_of(settings))
 
     @classmethod
     def at(cls, file: Path) -> Self:
         """In an SQLite file, made where there is none."""
-        return cls(file_engine(file))
+        return cls._up_to_date(file_engine(file))
+
+    @classmethod
+    def _up_to_date(cls, engine: Engine) -> Self:
+        with mapped_errors():
+            bring_up_to_date(engine)
+        return cls(engine)
 
     @classmethod
     def in_memory(cls) -> Self:
         """Gone when it is closed. For samples, which must never mix with what was really seen."""
-        return cls(create_engine("sqlite://", connect_args={"check_same_thread": False}, poolclass=StaticPool))
+        engine = create_engine("sqlite://", connect_args={"check_same_thread": False}, poolclass=StaticPool)
+        Base.metadata.create_all(engine)
+        return cls(engine)
 
     @property
     def engine(self) -> Engine:
@@ -138,12 +96,14 @@ class ObservationStore:
         insert = dialect.insert(ObservationRow).values(rows).on_conflict_do_nothing()
         return len(session.execute(insert.returning(ObservationRow.id)).all())
 
-    def succeeded(self, source: str, at: datetime, *, items: int | None, new: int) -> None:
-        """``items`` is None where the answer was not read because it was the same as before."""
+    def succeeded(self, source: str, at: datetime, *, items: int | None, new: int, size: int | None = None) -> None:
+        """``items`` is None where the answer was not read because it was the same as before, ``size`` (bytes) where it
+        had no body: what was known of both then stays."""
         with mapped_errors(), Session(self._engine) as session, session.begin():
             row = session.get(SourceRow, source) or SourceRow(source=source, items=0)
             row.last_success, row.new, row.last_error = at, new, None
             row.items = row.items if items is None else items
+            row.size = row.size if size is None else size
             session.add(row)
 
     def failed(self, source: str, at: datetime, error: str) -> None:
@@ -156,7 +116,7 @@ class ObservationStore:
         with mapped_errors(), Session(self._engine) as session:
             return {
                 row.source: SourceStatus(
-                    row.source, row.last_success, row.last_error_at, row.last_error, row.items, row.new
+                    row.source, row.last_success, row.last_error_at, row.last_error, row.items, row.new, row.size
                 )
                 for row in session.scalars(select(SourceRow))
             }

@@ -15,7 +15,18 @@ def test_no_dependency_ships_one_of_our_names() -> None:
 
 
 def test_nothing_heavy_is_imported_for_the_help() -> None:
-    heavy = ["pydantic", "numpy", "faiss", "fastapi", "langchain_core", "sqlalchemy", "rich", "onnxruntime", "httpx2"]
+    heavy = [
+        "alembic",
+        "faiss",
+        "fastapi",
+        "httpx2",
+        "langchain_core",
+        "numpy",
+        "onnxruntime",
+        "pydantic",
+        "rich",
+        "sqlalchemy",
+    ]
     code = (
         "import sys, contextlib\n"
         "sys.argv = ['trendrag', '--help']\n"

@@ -62,14 +62,3 @@ def test_a_damaged_body_is_none(tmp_path: Path) -> None:
     found = states.load([source(FEED)])["feed"]
     assert (found.body, found.etag) == (None, '"1"')
     store.close()
-
-
-def test_a_database_from_before_there_were_states_gets_their_table(tmp_path: Path) -> None:
-    file = tmp_path / "t.sqlite3"
-    store = ObservationStore.at(file)
-    with sqlite3.connect(file) as raw:
-        raw.execute("DROP TABLE IF EXISTS fetch_state")
-    states = FetchStates(store.engine)
-    states.save(source(FEED), FULL)
-    assert states.load([source(FEED)]) == {"feed": FULL}
-    store.close()
