@@ -176,7 +176,7 @@ class Schedule:
         self._failures = self._failures + 1 if outcome == "error" else 0
         wake = ended + backoff(self._failures) if self._failures else next_wake(dues, ended)
         said = " ".join(f"{name}={value}" for name, value in fields.items())
-        level = logging.ERROR if outcome == "error" else logging.INFO
+        level = {"error": logging.ERROR, "nothing": logging.WARNING}.get(outcome, logging.INFO)
         log.log(level, "refresh outcome=%s seconds=%.1f next=%s %s", outcome, seconds, _stamp(wake), said)
         self._watch.ran(outcome, seconds, ended, wake)
         return wake
