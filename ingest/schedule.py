@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
+from apscheduler.events import EVENT_JOB_EXECUTED, JobExecutionEvent
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
@@ -138,18 +139,26 @@ class Schedule:
         scheduler = AsyncIOScheduler(timezone=UTC)
         running: set[asyncio.Task[Any]] = set()
 
-        async def turn() -> None:
+        async def turn() -> datetime | None:
             task = asyncio.current_task()
             assert task is not None  # noqa: S101  (the scheduler runs this as a task)
             running.add(task)
             try:
-                if not await asyncio.to_thread(self._lead.held):
-                    lost.set()
-                    return
-                job.modify(next_run_time=await self.turn())
+                if await asyncio.to_thread(self._lead.held):
+                    return await self.turn()
+                lost.set()
+            except asyncio.CancelledError:
+                pass  # by the shutdown below; the scheduler would log it as an error
             finally:
                 running.discard(task)
+            return None
 
+        def bring_forward(event: JobExecutionEvent) -> None:
+            """Once the job has ended: before, one that is due at once would be skipped as running already."""
+            if event.retval is not None:
+                job.modify(next_run_time=event.retval)
+
+        scheduler.add_listener(bring_forward, EVENT_JOB_EXECUTED)
         job = scheduler.add_job(
             turn,
             IntervalTrigger(seconds=round(LONGEST_WAIT.total_seconds()), start_date=_GRID, timezone=UTC),
@@ -227,7 +236,7 @@ async def _either(*events: asyncio.Event, timeout: timedelta | None = None) -> N
     try:
         await asyncio.wait(
             tasks,
-            timeout=timeout.total_seconds() if timeout else None,
+            timeout=None if timeout is None else timeout.total_seconds(),
             return_when=asyncio.FIRST_COMPLETED,
         )
     finally:
