@@ -44,6 +44,10 @@ test-vllm: vllm-env models ## run the suite against a real vLLM server on the CP
 test-services: .venv/dev.stamp models ## run the suites of the trend database on a real PostgreSQL
 	TRENDRAG_TEST_SERVICES=1 $(PYTEST) -m services
 
+.PHONY: test-crash
+test-crash: .venv/dev.stamp models ## kill refreshes 50 times at random moments, and look at what is left
+	TRENDRAG_TEST_CRASH=1 $(PYTEST) tests/ingest/test_killed.py
+
 .PHONY: test-corpus
 test-corpus: .venv/dev.stamp ## read all feeds of feedparser's own tests (fetched into var/)
 	$(BIN)/python tests/corpus/fetch.py

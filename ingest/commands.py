@@ -29,7 +29,7 @@ def refresh(everything: bool, sample: bool, or_sample: bool, as_json: bool, quie
     410).
 
     A source that fails is reported and costs the others nothing. If all fail, nothing changes and the exit code is 1.
-    Where no source is due, scores still decay.
+    Where no source is due, scores still decay. Where another refresh is under way, this one says so and does nothing.
 
     The sample is a set of source answers of our own, recorded once; it is called a sample wherever it appears.
     """
@@ -46,7 +46,7 @@ def refresh(everything: bool, sample: bool, or_sample: bool, as_json: bool, quie
             report = asyncio.run(
                 run_refresh(settings, everything=everything, sample=sample, replace_live=True, on_progress=on_progress)
             )
-        if or_sample and report.snapshot is None:
+        if or_sample and report.snapshot is None and not report.busy:
             report = _sample_instead(settings, report)
     except TrendragError as error:
         if as_json:
@@ -60,7 +60,10 @@ def refresh(everything: bool, sample: bool, or_sample: bool, as_json: bool, quie
         click.echo(json.dumps(as_dict(report), ensure_ascii=False))
     elif not quiet:
         _show(report)
-    if report.snapshot is None and report.idle:
+    if report.busy:
+        if not as_json and not quiet:
+            click.echo(report.note)
+    elif report.snapshot is None and report.idle:
         if not as_json and not quiet:
             click.echo(f"No source is due. {report.note or ''}".rstrip())
     elif report.snapshot is None:
@@ -104,6 +107,7 @@ def as_dict(report: "RefreshReport") -> dict[str, Any]:
         "left_out": dict(report.left_out),
         "snapshot": snapshot.model_dump(mode="json") if snapshot else None,
         "published": report.published,
+        "busy": report.busy,
         "note": report.note,
     }
 

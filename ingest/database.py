@@ -63,7 +63,7 @@ def url_engine(url: str) -> Engine:
         return create_engine(address.set(drivername="postgresql+psycopg"), connect_args=patience, pool_pre_ping=True)
     except ImportError as error:
         raise ConfigurationError(
-            "PostgreSQL needs its driver. Install it with TrendRAG's extra: pip install 'trendrag[postgresql]'"
+            "PostgreSQL needs its driver, TrendRAG's extra `postgresql`. Install it with: pip install 'psycopg[binary]'"
         ) from error
 
 

@@ -20,7 +20,7 @@ from ingest.store import ObservationStore
 from trendrag.errors import ConfigurationError, TrendragError
 from trendrag.settings import Settings
 
-OUTCOMES = ("published", "unchanged", "nothing", "error")
+OUTCOMES = ("published", "unchanged", "nothing", "busy", "error")
 
 
 class ScheduleMetrics:

@@ -16,6 +16,7 @@ from ingest import policy
 from ingest.fetcher import Fetcher, HttpStatus, NotModified
 from ingest.observation import Parsed
 from ingest.policy import Answer, Failure, FetchState
+from ingest.retention import kept_for
 from ingest.sources.base import Source
 from ingest.states import FetchStates
 from ingest.store import ObservationStore
@@ -157,8 +158,10 @@ class Reader:
         if not source.live:
             after = replace(after, body=None)
         seen = parsed.observations if parsed else ()
+        # What would be removed at once is not stored: a feed may list its whole past every time.
+        oldest = self.now - kept_for(self.settings)
         async with self.storing:
-            new = await asyncio.to_thread(self.store.add, seen)
+            new = await asyncio.to_thread(self.store.add, [each for each in seen if each.at >= oldest])
             items = len(seen) if parsed else None
             size = None if answer.body is None else len(answer.body)
             await asyncio.to_thread(self.store.succeeded, source.id, seen_at, items=items, new=new, size=size)

@@ -21,12 +21,13 @@ from indexes.embedder import Embedder, open_embedder
 from indexes.embedding_cache import CachedEmbedder
 from indexes.snapshot import current_id, current_manifest, open_snapshot, publish
 from ingest.fetcher import Fetcher, HttpFetcher
+from ingest.leader import named_lock
 from ingest.pipeline import Decision, decide
 from ingest.policy import FetchState, is_outage
 from ingest.read import Outcome, Reader, SourceReport
+from ingest.retention import kept_for, needed_for, prune
 from ingest.safety import Vocabulary
 from ingest.sample import RECORDED_AT, SampleFetcher, sample_sources
-from ingest.score import BASELINE_DAYS, WINDOW
 from ingest.sources import load_sources
 from ingest.sources.base import Source
 from ingest.states import FetchStates
@@ -55,12 +56,16 @@ class RefreshReport:
     snapshot: SnapshotInfo | None = None
     note: str | None = None
     published: bool = False
+    busy: bool = False
+    """Another process was refreshing, so that this one did nothing."""
 
     @property
     def idle(self) -> bool:
         """No source was due, and none is in trouble: where nothing was asked, nothing has failed."""
         return bool(self.sources) and all(each.status == "not_due" for each in self.sources)
 
+
+_BUSY = "Another refresh is under way at this database, so this one did nothing."
 
 OnProgress = Callable[[SourceReport], None]
 """Called on the event loop as each source is done."""
@@ -75,7 +80,9 @@ async def run_refresh(
     on_progress: OnProgress | None = None,
     embedder: Embedder | None = None,
 ) -> RefreshReport:
-    """Refreshes from the configured sources, or from the bundled sample.
+    """Refreshes from the configured sources, or from the bundled sample, then removes what is too old.
+
+    One refresh at a time reads for one database: where another is under way, this one does nothing and says so.
 
     Args:
         everything: ask also the sources that are not due, except those that asked to be left alone.
@@ -84,11 +91,12 @@ async def run_refresh(
         replace_live: whether a sample may take the place of live trends. Without it they stay, and the report says so.
 
     Raises:
-        ConfigurationError: the sources file or the database can't be used.
+        ConfigurationError: the sources file, the database or ``keep_days`` can't be used.
         WeightsError: the embedding model isn't there; the message names the command that fetches it.
     """
     if sample and not replace_live and current_origin(settings) == "live":
         return RefreshReport(note="There are live trends already, so the sample was not loaded over them.")
+    kept = kept_for(settings.ingest)
     sources = sample_sources() if sample else load_sources(settings.sources_file)
     if embedder is None:
         embedder = await asyncio.to_thread(open_embedder, settings.models_dir)
@@ -97,13 +105,18 @@ async def run_refresh(
         now = datetime.now(UTC)
         if sample:
             store, states = ObservationStore.in_memory(), None
+            stack.callback(store.close)
             fetcher: Fetcher = SampleFetcher()
         else:
             store = await asyncio.to_thread(ObservationStore.of, settings)
-            states = await asyncio.to_thread(FetchStates, store.engine)
+            stack.callback(store.close)
+            lock = named_lock(store.engine, "refresh")
+            stack.callback(lock.release)
+            if not await asyncio.to_thread(lock.acquire):
+                return RefreshReport(note=_BUSY, busy=True)
+            states = FetchStates(store.engine)
             fetcher = await stack.enter_async_context(HttpFetcher.open(settings.ingest))
-        stack.callback(store.close)
-        return await refresh(
+        report = await refresh(
             settings,
             sources=sources,
             fetcher=fetcher,
@@ -116,6 +129,10 @@ async def run_refresh(
             origin="sample" if sample else "live",
             on_progress=on_progress,
         )
+        if not sample:
+            listed = [source.id for source in sources]
+            await asyncio.to_thread(prune, store.engine, listed, now=now, kept=kept)
+        return report
 
 
 async def refresh(
@@ -240,10 +257,9 @@ def current_origin(settings: Settings) -> Origin | None:
 
 def _decide(settings: Settings, store: ObservationStore, now: datetime) -> Decision:
     max_age = timedelta(hours=settings.ingest.max_age_hours)
-    baseline_from = now - max_age - WINDOW * (BASELINE_DAYS + 1)
     return decide(
         store.latest(now - max_age),
-        store.points(baseline_from),
+        store.points(now - needed_for(settings.ingest)),
         Vocabulary.built_in(),
         now=now,
         half_life=timedelta(hours=settings.ingest.half_life_hours),

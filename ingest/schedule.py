@@ -77,7 +77,8 @@ class Watch(Protocol):
     def leads(self, leading: bool) -> None: ...
 
     def ran(self, outcome: str, seconds: float, ended: datetime, wake: datetime) -> None:
-        """``outcome`` is "published", "unchanged", "nothing" (no source or no trend could be used) or "error"."""
+        """``outcome`` is "published", "unchanged", "nothing" (no source or no trend could be used), "busy"
+        (another process was refreshing) or "error"."""
 
 
 class Schedule:
@@ -202,6 +203,8 @@ class Schedule:
         except Exception as error:
             log.exception("A refresh failed for a reason that should not be; please report it.")
             return "error", {"code": "internal", "message": _quoted(type(error).__name__)}, []
+        if report.busy:  # somebody has called `trendrag refresh`, which will soon be over
+            return "busy", {}, [self._clock()]
         self._tell_sources(report.sources)
         asked = [each for each in report.sources if each.status in ("ok", "unchanged", "failed")]
         fields: dict[str, object] = {

@@ -43,12 +43,14 @@ def schedule(metrics_port: int | None, metrics_host: str, with_parent: bool) -> 
     from ingest.database import engine_of
     from ingest.leader import named_lock
     from ingest.metrics import ScheduleMetrics, exposed
+    from ingest.retention import kept_for
     from ingest.sources import load_sources
     from trendrag.settings import load_settings
 
     # What is wrong from the beginning is told now, to who is there to read it; what fails later is tried again.
     settings = load_settings()
     listed = load_sources(settings.sources_file)
+    kept_for(settings.ingest)
     engine = engine_of(settings)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("alembic", "apscheduler", "httpx2"):

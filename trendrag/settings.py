@@ -83,6 +83,11 @@ class IngestSettings(Section):
     host_delay_s: float = Field(default=1, ge=0, description="least seconds between two requests to one host")
     half_life_hours: float = Field(default=12, gt=0, description="how fast a trend's score decays once it is over")
     max_age_hours: float = Field(default=72, gt=0, description="a trend not seen for longer leaves the snapshot")
+    keep_days: float = Field(
+        default=30,
+        gt=0,
+        description="observations older than this are removed; scores need 11 days at the default ages",
+    )
     keep_snapshots: int = Field(default=5, ge=1, description="snapshots kept on disk for rollback")
     allow_private: bool = Field(default=False, description="let sources live on private or loopback addresses")
 

@@ -1,24 +1,20 @@
 """Stores on every database that TrendRAG takes; `tests/ingest/databases.py` says when PostgreSQL is among them."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
 from ingest.store import ObservationStore
-from tests.ingest import databases
+from tests.ingest.databases import DATABASES, database_of
 from trendrag.settings import Settings
 
 
-@pytest.fixture(params=databases.DATABASES)
-def database_settings(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Settings]:
-    """``settings`` with a database that is empty, of each kind in turn."""
-    if request.param == "sqlite":
+@pytest.fixture(params=DATABASES)
+def database_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    """Default settings with a data directory of the test's own and an empty database, of each kind in turn."""
+    with database_of(request.param, Settings(data_dir=tmp_path / "var")) as settings:
         yield settings
-        return
-    with databases.schema() as url:
-        ingest = settings.ingest.model_copy(update={"database_url": SecretStr(url)})
-        yield settings.model_copy(update={"ingest": ingest})
 
 
 @pytest.fixture

@@ -11,13 +11,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
+
+from trendrag.settings import Settings
 
 SERVER = os.environ.get("TRENDRAG_TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
 POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.services)
 DATABASES = ["sqlite", POSTGRESQL]
 """Parameters of ``database_settings``."""
+
+
+@contextmanager
+def database_of(kind: str, settings: Settings) -> Iterator[Settings]:
+    """``settings`` with an empty database of that kind."""
+    if kind != "postgresql":
+        yield settings
+        return
+    with schema() as url:
+        ingest = settings.ingest.model_copy(update={"database_url": SecretStr(url)})
+        yield settings.model_copy(update={"ingest": ingest})
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """What makes a command use the data directory and the database of ``settings``."""
+    url = settings.ingest.database_url
+    return {
+        "TRENDRAG_DATA_DIR": str(settings.data_dir),
+        **({"TRENDRAG_INGEST__DATABASE_URL": url.get_secret_value()} if url else {}),
+    }
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Refreshes one after the other over a time: who is asked, what an unchanged list means, what errors do to the rest."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,6 +12,7 @@ import ingest.refresh
 from indexes.snapshot import current_id, open_newest
 from ingest.commands import refresh as command
 from ingest.fetcher import Fetched, Fetcher, HttpFetcher, HttpStatus, NotModified
+from ingest.leader import named_lock
 from ingest.policy import FetchState
 from ingest.read import SourceReport
 from ingest.refresh import RefreshReport, current_origin, refresh
@@ -19,6 +20,7 @@ from ingest.sources.base import Source
 from ingest.states import FetchStates
 from ingest.store import ObservationStore
 from tests.fakes import HashEmbedder
+from tests.ingest.databases import environment
 from tests.ingest.fakes import HOUR, NOW, seen, source
 from tests.ingest.server import serving
 from trendrag.errors import FetchError
@@ -85,10 +87,14 @@ class Site:
 
 
 @pytest.fixture
-def site(settings: Settings) -> Iterator[Site]:
-    store = ObservationStore.in_memory()
-    yield Site(settings, store)
-    store.close()
+def settings(database_settings: Settings) -> Settings:
+    """Every test here runs on every database."""
+    return database_settings
+
+
+@pytest.fixture
+def site(settings: Settings, store: ObservationStore) -> Site:
+    return Site(settings, store)
 
 
 def statuses(report: RefreshReport) -> list[str]:
@@ -147,6 +153,13 @@ async def test_dated_items_that_have_not_changed_are_not_new(site: Site, validat
     assert site.store.statuses()["feed"].last_success == NOW + 5 * HOUR
     assert site.store.statuses()["feed"].items == 2
     assert site.state(FEED).body is None  # never needed again, so not kept
+
+
+async def test_what_would_be_removed_at_once_is_not_stored(site: Site) -> None:
+    site.web.bodies = {FEED_URL: STORY.replace(b"20 Nov 2026", b"20 Nov 2024")}
+    report = await site.refresh(NOW, [FEED])
+    assert (report.sources[0].items, report.sources[0].new) == (2, 1)
+    assert [each.title for each in site.store.latest(NOW - timedelta(days=9999))] == ["An undated story"]
 
 
 async def test_an_answer_that_can_not_be_read_is_not_what_later_ones_are_compared_to(site: Site) -> None:
@@ -259,7 +272,8 @@ async def test_a_source_with_a_key_never_sends_it_to_where_a_redirect_led(site: 
 def run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
     """The command with three sources at an address that is refused before anything is sent."""
     monkeypatch.setattr(ingest.refresh, "open_embedder", lambda _models_dir: HashEmbedder())
-    monkeypatch.setenv("TRENDRAG_DATA_DIR", str(settings.data_dir))
+    for name, value in environment(settings).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("TRENDRAG_INGEST__HOST_DELAY_S", "0")
     file = settings.data_dir.parent / "sources.toml"
     file.write_text("\n".join(f"[[source]]\n{entry(name)}" for name in "abc"))
@@ -273,7 +287,7 @@ def entry(name: str) -> str:
 
 def remember(settings: Settings, trend: bool = True, **states: FetchState) -> None:
     """What earlier refreshes would have left: states, and a trend of now."""
-    store = ObservationStore.at(settings.database_path)
+    store = ObservationStore.of(settings)
     if trend:
         store.add([seen("#LatteArt", "hashtag", volume=50, at=datetime.now(UTC) - MINUTE)])
     for name, state in states.items():
@@ -313,6 +327,24 @@ def test_sources_that_are_merely_not_due_are_no_failure(run: CliRunner, settings
     asked = run.invoke(command, ["--all"])
     assert asked.exit_code == 1
     assert "private network" in asked.stderr
+
+
+def test_one_refresh_at_a_time(run: CliRunner, settings: Settings, store: ObservationStore) -> None:
+    with named_lock(store.engine, "refresh"):
+        shown = run.invoke(command, ["--or-sample"])
+        assert (shown.exit_code, shown.stderr) == (0, "")
+        assert "Another refresh is under way" in shown.stdout
+        told = json.loads(run.invoke(command, ["--json"]).stdout)
+        assert (told["busy"], told["published"], told["sources"]) == (True, False, [])
+    assert current_origin(settings) is None
+    assert json.loads(run.invoke(command, ["--json"]).stdout)["busy"] is False
+
+
+def test_a_refresh_removes_what_is_too_old(run: CliRunner, settings: Settings, store: ObservationStore) -> None:
+    remember(settings, a=in_an_hour(), b=in_an_hour(), c=in_an_hour())
+    store.add([seen("long ago", at=datetime.now(UTC) - timedelta(days=40))])
+    assert run.invoke(command, []).exit_code == 0
+    assert [each.title for each in store.latest(NOW - timedelta(days=99))] == ["#LatteArt"]
 
 
 def test_the_sample_comes_also_right_after_a_failed_refresh(run: CliRunner, settings: Settings) -> None:

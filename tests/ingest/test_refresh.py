@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 
 import numpy as np
@@ -18,6 +18,7 @@ from ingest.refresh import RefreshReport, current_origin, refresh, run_refresh
 from ingest.sample import RECORDED_AT, SampleFetcher, sample_sources
 from ingest.store import ObservationStore
 from tests.fakes import HashEmbedder
+from tests.ingest.databases import environment
 from tests.ingest.fakes import HOUR, NOW, CannedFetcher, source
 from trendrag.errors import ConfigurationError, FetchError
 from trendrag.settings import Settings
@@ -33,10 +34,9 @@ def tags(*names: str) -> bytes:
 
 
 @pytest.fixture
-def store() -> Iterator[ObservationStore]:
-    made = ObservationStore.in_memory()
-    yield made
-    made.close()
+def settings(database_settings: Settings) -> Settings:
+    """Every test here runs on every database."""
+    return database_settings
 
 
 @pytest.fixture
@@ -226,12 +226,14 @@ async def test_the_sample_never_slips_over_live_trends(settings: Settings, store
     assert (current_id(settings.snapshots_dir), current_origin(settings)) == (live, "live")
     await run_refresh(settings, sample=True, replace_live=True)
     assert current_origin(settings) == "sample"
-    assert not settings.database_path.exists()  # the sample is never mixed with what was really seen
+    seen_live = store.latest(NOW - timedelta(days=30))
+    assert [each.title for each in seen_live] == ["#LatteArt"]  # the sample is never mixed with what was really seen
 
 
 @pytest.fixture
 def run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
-    monkeypatch.setenv("TRENDRAG_DATA_DIR", str(settings.data_dir))
+    for name, value in environment(settings).items():
+        monkeypatch.setenv(name, value)
     file = settings.data_dir.parent / "sources.toml"
     # Loopback, which is refused before anything is sent: every source fails, and at once.
     file.write_text('[[source]]\nid = "gone"\ntype = "rss"\nurl = "http://127.0.0.1:9/feed"\n')

@@ -125,6 +125,15 @@ async def test_a_refresh_that_fails_is_told_and_tried_again_later(
     assert lines[0].startswith("refresh outcome=error seconds=0.0 next=2026-11-20T09:01:00Z code=")
 
 
+async def test_a_refresh_of_somebody_else_is_no_failure_and_soon_over() -> None:
+    async def run() -> RefreshReport:
+        return report(busy=True, note="Another refresh is under way")
+
+    schedule, watched = scheduled(run)
+    assert [await schedule.turn() - NOW for _ in range(3)] == [MINUTE] * 3
+    assert [outcome for outcome, _ in watched.runs] == ["busy"] * 3
+
+
 async def test_a_source_that_fails_is_told_once_and_when_it_is_well_again(caplog: pytest.LogCaptureFixture) -> None:
     bad = SourceReport("a", error="status 500\ninjected=1", status="failed", next_due=NOW + 3 * MINUTE)
     waiting = SourceReport("a", error="500", status="waiting", next_due=NOW + 2 * MINUTE)

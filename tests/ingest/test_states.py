@@ -1,11 +1,13 @@
-import sqlite3
 from datetime import timedelta
-from pathlib import Path
+
+from sqlalchemy import update
 
 from ingest.policy import FetchState
+from ingest.schema import FetchRow
 from ingest.states import FetchStates
 from ingest.store import ObservationStore
 from tests.ingest.fakes import HOUR, NOW, source
+from trendrag.settings import Settings
 
 FEED = 'id = "feed"\ntype = "rss"\nurl = "https://a.example/feed"'
 FULL = FetchState(
@@ -27,21 +29,20 @@ FULL = FetchState(
 )
 
 
-def test_a_state_survives_a_restart(tmp_path: Path) -> None:
-    file, entry = tmp_path / "t.sqlite3", source(FEED)
-    first = ObservationStore.at(file)
+def test_a_state_survives_a_restart(database_settings: Settings) -> None:
+    entry = source(FEED)
+    first = ObservationStore.of(database_settings)
     states = FetchStates(first.engine)
     assert states.load([entry]) == {"feed": FetchState()}
     states.save(entry, FetchState(errors=1))
     states.save(entry, FULL)
     first.close()
-    again = ObservationStore.at(file)
+    again = ObservationStore.of(database_settings)
     assert FetchStates(again.engine).load([entry]) == {"feed": FULL}
     again.close()
 
 
-def test_editing_an_entry_starts_it_anew(tmp_path: Path) -> None:
-    store = ObservationStore.in_memory()
+def test_editing_an_entry_starts_it_anew(store: ObservationStore) -> None:
     states = FetchStates(store.engine)
     states.save(source(FEED), FULL)
     assert states.load([source(FEED + '\nlanguage = "und"')]) == {"feed": FULL}  # says what was so before
@@ -49,16 +50,12 @@ def test_editing_an_entry_starts_it_anew(tmp_path: Path) -> None:
     assert states.load([edited]) == {"feed": FetchState()}
     states.save(edited, FetchState(errors=1))
     assert states.load([edited]) == {"feed": FetchState(errors=1)}
-    store.close()
 
 
-def test_a_damaged_body_is_none(tmp_path: Path) -> None:
-    file = tmp_path / "t.sqlite3"
-    store = ObservationStore.at(file)
+def test_a_damaged_body_is_none(store: ObservationStore) -> None:
     states = FetchStates(store.engine)
     states.save(source(FEED), FULL)
-    with sqlite3.connect(file) as raw:
-        raw.execute("UPDATE fetch_state SET body = x'00'")
+    with store.engine.begin() as connection:
+        connection.execute(update(FetchRow).values(body=b"\0"))
     found = states.load([source(FEED)])["feed"]
     assert (found.body, found.etag) == (None, '"1"')
-    store.close()

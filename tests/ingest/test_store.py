@@ -8,21 +8,20 @@ import pytest
 
 from ingest.observation import Intake, Origin
 from ingest.store import ObservationStore
+from tests.ingest.databases import DATABASES, database_of
 from tests.ingest.fakes import HOUR, NOW, seen
 from trendrag.errors import ConfigurationError
+from trendrag.settings import Settings
 
 LONG_AGO = NOW - timedelta(days=30)
 
 
-@pytest.fixture(params=["file", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObservationStore]:
-    made = (
-        ObservationStore.in_memory()
-        if request.param == "memory"
-        else ObservationStore.at(tmp_path / "new" / "t.sqlite3")
-    )
-    yield made
-    made.close()
+@pytest.fixture(params=[*DATABASES, "memory"])
+def store(request: pytest.FixtureRequest, settings: Settings) -> Iterator[ObservationStore]:
+    with database_of(request.param, settings) as made_of:
+        made = ObservationStore.in_memory() if request.param == "memory" else ObservationStore.of(made_of)
+        yield made
+        made.close()
 
 
 def test_what_goes_in_comes_out(store: ObservationStore) -> None:
@@ -90,8 +89,8 @@ def test_the_file_is_in_wal_mode_and_survives_reopening(tmp_path: Path) -> None:
         assert raw.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_two_writers_wait_for_each_other(tmp_path: Path) -> None:
-    stores = [ObservationStore.at(tmp_path / "t.sqlite3") for _ in range(2)]
+def test_two_writers_wait_for_each_other(database_settings: Settings) -> None:
+    stores = [ObservationStore.of(database_settings) for _ in range(2)]
     faults: list[ConfigurationError] = []
 
     def write(number: int) -> None:

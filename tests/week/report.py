@@ -14,9 +14,9 @@ _PAGE = """\
 
 `make bench-week` lives through seven made-up days in a few minutes: an hourly refresh of 14 sources of every default
 type over real HTTP, with the real embedder, database and snapshot files; only the clock is not real.
-`tests/week/world.py` is the world, `tests/week/test_week.py` says what must hold in it. On day 2 a source answers 410 for
-good, on day 3 one turns to HTML, in the second half of day 4 nothing answers at all; one feed repeats itself all week, and
-one has wrong dates.
+`tests/week/world.py` is the world, `tests/week/test_week.py` says what must hold in it. On day 2 a source answers 410
+for good, on day 3 one turns to HTML, in the second half of day 4 nothing answers at all; one feed repeats itself all
+week, and one has wrong dates.
 
 {table}
 
