@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ingest.check import Check
+    from ingest.policy import FetchState
     from ingest.sources.base import Source
     from ingest.store import SourceStatus
     from trendrag.settings import Settings
@@ -41,7 +44,7 @@ def sources() -> None:
 @sources.command("list")
 @_JSON
 def list_(as_json: bool) -> None:
-    """Show every source of the list, and how its last visits went."""
+    """Show every source of the list, and how its last visits went and when the next one is."""
     from ingest.source_report import listed, show_listed
     from ingest.sources import load_sources
     from trendrag.settings import load_settings
@@ -49,16 +52,16 @@ def list_(as_json: bool) -> None:
     with _errors(as_json):
         settings = load_settings()
         found = load_sources(settings.sources_file)
-        statuses = _statuses(settings)
+        statuses, states = _known(settings, found)
     now = _now()
-    rows = [listed(each, statuses.get(each.id), now) for each in found]
     if as_json:
+        rows = [listed(each, statuses.get(each.id), states[each.id], now) for each in found]
         file = str(settings.sources_file) if settings.sources_file else None
         click.echo(json.dumps({"file": file, "sources": rows}, ensure_ascii=False))
         return
-    click.echo(f"{len(rows)} sources, from {settings.sources_file or 'the built-in list'}\n")
-    for row, each in zip(rows, found, strict=True):
-        show_listed(row, statuses.get(each.id), now)
+    click.echo(f"{len(found)} sources, from {settings.sources_file or 'the built-in list'}\n")
+    for each in found:
+        show_listed(each, statuses.get(each.id), states[each.id], now)
 
 
 @sources.command()
@@ -182,15 +185,18 @@ def _append(settings: "Settings", file: Path | None, fields: dict[str, Any]) -> 
     return entry(fields), target
 
 
-def _statuses(settings: "Settings") -> "dict[str, SourceStatus]":
+def _known(settings: "Settings", listed: "Sequence[Source]") -> "tuple[dict[str, SourceStatus], dict[str, FetchState]]":
     """What the database knows of each source; nothing where there is no database yet, and none is made."""
-    if settings.ingest.database_url is None and not settings.database_path.exists():
-        return {}
+    from ingest.policy import FetchState
+    from ingest.states import FetchStates
     from ingest.store import ObservationStore
+
+    if settings.ingest.database_url is None and not settings.database_path.exists():
+        return {}, {each.id: FetchState() for each in listed}
 
     store = ObservationStore.of(settings)
     try:
-        return store.statuses()
+        return store.statuses(), FetchStates(store.engine).load(listed)
     finally:
         store.close()
 
