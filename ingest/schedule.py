@@ -123,14 +123,14 @@ class Schedule:
         said = ""
         while not stop.is_set():
             try:
-                got, now = await asyncio.to_thread(self._lead.acquire), "Another replica leads. This one waits."
+                if await asyncio.to_thread(self._lead.acquire):
+                    log.info("This replica leads and refreshes.")
+                    return True
+                level, why = logging.INFO, "Another replica leads. This one waits."
             except TrendragError as error:
-                got, now = False, f"Can't find out whether another replica leads: {clean_line(str(error), 300)}"
-            if got:
-                log.info("This replica leads and refreshes.")
-                return True
-            if now != said:
-                log.info(said := now)
+                level, why = logging.WARNING, f"Can't find out whether another replica leads: {_quoted(str(error))}"
+            if why != said:
+                log.log(level, "%s", said := why)
             await _either(stop, timeout=FOLLOW_EVERY)
         return False
 
