@@ -53,6 +53,14 @@ test-corpus: .venv/dev.stamp ## read all feeds of feedparser's own tests (fetche
 	$(BIN)/python tests/corpus/fetch.py
 	TRENDRAG_TEST_CORPUS=1 $(PYTEST) tests/corpus
 
+.PHONY: test-week
+test-week: .venv/dev.stamp models ## live through a made-up week and look for lies and growth
+	TRENDRAG_TEST_WEEK=1 $(PYTEST) tests/week
+
+.PHONY: bench-week
+bench-week: .venv/dev.stamp models ## the same, with a report in benchmarks/week.md
+	TRENDRAG_TEST_WEEK=1 TRENDRAG_WEEK_REPORT=benchmarks/week.md $(PYTEST) tests/week
+
 .PHONY: models
 models: .venv/runtime.stamp ## fetch the model weights into var/models
 	$(BIN)/trendrag models fetch

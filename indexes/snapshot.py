@@ -16,6 +16,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -56,6 +57,8 @@ class Manifest(_Record):
     embedder: EmbedderId
     files: dict[str, str]
     """File name → SHA-256 of its bytes."""
+    build_seconds: float | None = None
+    """What deciding on the trends and writing them took; None where nobody measured it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,11 +91,14 @@ def publish(
     recorded_at: datetime | None,
     now: datetime,
     keep: int,
+    decided_in: float | None = None,
 ) -> SnapshotInfo:
     """Writes ``trends`` as a new snapshot, makes it current, and removes all but the newest ``keep``.
 
-    ``recorded_at`` is when the newest trend was really seen. A crash at any moment leaves the old current snapshot.
+    ``recorded_at`` is when the newest trend was really seen, ``decided_in`` the seconds that it took to decide on
+    ``trends``. A crash at any moment leaves the old current snapshot.
     """
+    started = time.monotonic()
     snapshots_dir.mkdir(parents=True, exist_ok=True)
     rows, texts = zip(*_texts(trends), strict=True) if trends else ((), ())
     index = faiss.IndexIDMap2(faiss.IndexFlatIP(embedder.dim))
@@ -111,6 +117,7 @@ def publish(
         count=len(trends),
         embedder=EmbedderId(name=embedder.name, sha256=embedder.sha256, dim=embedder.dim),
         files={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        build_seconds=None if decided_in is None else round(decided_in + time.monotonic() - started, 3),
     )
     draft = snapshots_dir / f".{manifest.id}.part"
     draft.mkdir()
@@ -154,6 +161,17 @@ def current_id(snapshots_dir: Path) -> str | None:
     except (OSError, UnicodeDecodeError):
         return None
     return name if _ID.fullmatch(name) else None
+
+
+def current_manifest(snapshots_dir: Path) -> Manifest | None:
+    """What the current snapshot says of itself, not verified; None where there is none that can be read."""
+    current = current_id(snapshots_dir)
+    if current is None:
+        return None
+    try:
+        return Manifest.model_validate_json((snapshots_dir / current / "manifest.json").read_bytes())
+    except (OSError, ValidationError):
+        return None
 
 
 def open_newest(snapshots_dir: Path, embedder: Embedder) -> Snapshot:

@@ -163,7 +163,8 @@ class Reader:
         async with self.storing:
             new = await asyncio.to_thread(self.store.add, [each for each in seen if each.at >= oldest])
             items = len(seen) if parsed else None
-            await asyncio.to_thread(self.store.succeeded, source.id, seen_at, items=items, new=new)
+            size = None if answer.body is None else len(answer.body)
+            await asyncio.to_thread(self.store.succeeded, source.id, seen_at, items=items, new=new, size=size)
             # Last: what was stored and not marked as read is read again, never the other way round.
             if self.states:
                 await asyncio.to_thread(self.states.save, source, after)

@@ -10,17 +10,16 @@ where the new one would say the same: equal trends, no score changed by more tha
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from pydantic import ValidationError
-
 from indexes.embedder import Embedder, open_embedder
 from indexes.embedding_cache import CachedEmbedder
-from indexes.snapshot import Manifest, current_id, open_snapshot, publish
+from indexes.snapshot import current_id, current_manifest, open_snapshot, publish
 from ingest.fetcher import Fetcher, HttpFetcher
 from ingest.leader import named_lock
 from ingest.pipeline import Decision, decide
@@ -79,6 +78,7 @@ async def run_refresh(
     sample: bool = False,
     replace_live: bool = False,
     on_progress: OnProgress | None = None,
+    embedder: Embedder | None = None,
 ) -> RefreshReport:
     """Refreshes from the configured sources, or from the bundled sample, then removes what is too old.
 
@@ -87,6 +87,7 @@ async def run_refresh(
     Args:
         everything: ask also the sources that are not due, except those that asked to be left alone.
         sample: read the bundled sample in place of the network. It is kept out of the database.
+        embedder: opened before, for one who refreshes again and again; without it the weights are loaded.
         replace_live: whether a sample may take the place of live trends. Without it they stay, and the report says so.
 
     Raises:
@@ -97,8 +98,9 @@ async def run_refresh(
         return RefreshReport(note="There are live trends already, so the sample was not loaded over them.")
     kept = kept_for(settings.ingest)
     sources = sample_sources() if sample else load_sources(settings.sources_file)
-    model = await asyncio.to_thread(open_embedder, settings.models_dir)
-    embedder = CachedEmbedder(model, settings.data_dir / "cache" / "embeddings.sqlite3")
+    if embedder is None:
+        embedder = await asyncio.to_thread(open_embedder, settings.models_dir)
+    cached = CachedEmbedder(embedder, settings.data_dir / "cache" / "embeddings.sqlite3")
     async with AsyncExitStack() as stack:
         now = datetime.now(UTC)
         if sample:
@@ -121,7 +123,7 @@ async def run_refresh(
             store=store,
             states=states,
             everything=everything,
-            embedder=embedder,
+            embedder=cached,
             now=RECORDED_AT if sample else now,
             created_at=now,
             origin="sample" if sample else "live",
@@ -171,7 +173,9 @@ async def refresh(
     reports = tuple(outcome.report for outcome in outcomes)
     if not any(report.well for report in reports):
         return RefreshReport(reports, note=_no_source(reports))
+    started = time.monotonic()
     decision = await asyncio.to_thread(_decide, settings, store, now)
+    decided_in = time.monotonic() - started
     if not decision.trends:
         return RefreshReport(
             reports,
@@ -190,6 +194,7 @@ async def refresh(
         recorded_at=max(trend.last_seen for trend in decision.trends),
         now=created_at or now,
         keep=settings.ingest.keep_snapshots,
+        decided_in=decided_in,
     )
     return RefreshReport(reports, len(decision.trends), decision.withheld, decision.left_out, snapshot, published=True)
 
@@ -246,14 +251,8 @@ def _alike(one: Trend, other: Trend) -> bool:
 
 def current_origin(settings: Settings) -> Origin | None:
     """Whether the current snapshot is live or a sample; None where there is none that can be read."""
-    current = current_id(settings.snapshots_dir)
-    if current is None:
-        return None
-    try:
-        text = (settings.snapshots_dir / current / "manifest.json").read_bytes()
-        return Manifest.model_validate_json(text).origin
-    except (OSError, ValidationError):
-        return None
+    manifest = current_manifest(settings.snapshots_dir)
+    return manifest.origin if manifest else None
 
 
 def _decide(settings: Settings, store: ObservationStore, now: datetime) -> Decision:

@@ -79,6 +79,7 @@ class SourceRow(Base):
     last_error: Mapped[str | None]
     items: Mapped[int] = mapped_column(default=0)
     new: Mapped[int] = mapped_column(default=0)
+    size: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class FetchRow(Base):

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ingest.check import Check
+    from ingest.policy import FetchState
     from ingest.sources.base import Source
     from ingest.store import SourceStatus
     from trendrag.settings import Settings
@@ -41,7 +44,7 @@ def sources() -> None:
 @sources.command("list")
 @_JSON
 def list_(as_json: bool) -> None:
-    """Show every source of the list, and how its last visits went."""
+    """Show every source of the list, and how its last visits went and when the next one is."""
     from ingest.source_report import listed, show_listed
     from ingest.sources import load_sources
     from trendrag.settings import load_settings
@@ -49,16 +52,16 @@ def list_(as_json: bool) -> None:
     with _errors(as_json):
         settings = load_settings()
         found = load_sources(settings.sources_file)
-        statuses = _statuses(settings)
+        statuses, states = _known(settings, found)
     now = _now()
-    rows = [listed(each, statuses.get(each.id), now) for each in found]
     if as_json:
+        rows = [listed(each, statuses.get(each.id), states[each.id], now) for each in found]
         file = str(settings.sources_file) if settings.sources_file else None
         click.echo(json.dumps({"file": file, "sources": rows}, ensure_ascii=False))
         return
-    click.echo(f"{len(rows)} sources, from {settings.sources_file or 'the built-in list'}\n")
-    for row, each in zip(rows, found, strict=True):
-        show_listed(row, statuses.get(each.id), now)
+    click.echo(f"{len(found)} sources, from {settings.sources_file or 'the built-in list'}\n")
+    for each in found:
+        show_listed(each, statuses.get(each.id), states[each.id], now)
 
 
 @sources.command()
@@ -90,6 +93,7 @@ def check(target: str, kind: str | None, as_json: bool) -> None:
 @click.option("--language", help="The language that it is written in: en, de, …")
 @click.option("--region", help="The country that it is about: US, GB, …")
 @click.option("--category", "categories", multiple=True, help="What it is about: food, travel, … May be repeated.")
+@click.option("--every", help="How often to ask it: 15m, 2h, …  [default: as its type is worth]")
 @click.option("--file", type=click.Path(dir_okay=False, path_type=Path), help="The list to add to.  [default: yours]")
 @click.option("--force", is_flag=True, help="Add it even where the check finds nothing.")
 def add(
@@ -98,6 +102,7 @@ def add(
     language: str | None,
     region: str | None,
     categories: tuple[str, ...],
+    every: str | None,
     file: Path | None,
     force: bool,
 ) -> None:
@@ -124,7 +129,7 @@ def add(
                 raise RequestError("Nothing was added. Choose one of the feeds that the page names.")
             if not force:
                 raise RequestError("Nothing was added, as nothing usable came. --force adds it all the same.")
-        given = {"language": language or "", "region": region or "", "categories": categories}
+        given = {"language": language or "", "region": region or "", "categories": categories, "every": every or ""}
         fields = found.fields or {"type": "rss", "url": found.target}
         source, target = _append(settings, file, {"id": name or "", **fields, **{k: v for k, v in given.items() if v}})
     count = len(found.parsed.observations)
@@ -174,21 +179,24 @@ def _append(settings: "Settings", file: Path | None, fields: dict[str, Any]) -> 
         text = built_in_copy() if target == settings.own_sources_file else ""
     where = str(target)
     if not fields["id"]:
-        known = {name: value for name, value in fields.items() if name not in ("id", "language", "categories")}
+        known = {name: value for name, value in fields.items() if name not in ("id", "language", "categories", "every")}
         fields = fields | {"id": suggested_id(known, ids_in(text, where))}
     write_list(target, appended(text, fields, where=where, now=_now()))
     return entry(fields), target
 
 
-def _statuses(settings: "Settings") -> "dict[str, SourceStatus]":
-    """What the database knows of each source; nothing where its file is not there yet, and none is made."""
-    if settings.ingest.database_url is None and not settings.database_path.exists():
-        return {}
+def _known(settings: "Settings", listed: "Sequence[Source]") -> "tuple[dict[str, SourceStatus], dict[str, FetchState]]":
+    """What the database knows of each source; nothing where there is no database yet, and none is made."""
+    from ingest.policy import FetchState
+    from ingest.states import FetchStates
     from ingest.store import ObservationStore
+
+    if settings.ingest.database_url is None and not settings.database_path.exists():
+        return {}, {each.id: FetchState() for each in listed}
 
     store = ObservationStore.of(settings)
     try:
-        return store.statuses()
+        return store.statuses(), FetchStates(store.engine).load(listed)
     finally:
         store.close()
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ingest.check import Check, advice
+from ingest.policy import FetchState
 from ingest.recognise import Feed
 from ingest.sources.base import Source, SourceEntry
 from ingest.store import SourceStatus
@@ -57,7 +58,7 @@ def as_dict(done: Check) -> dict[str, Any]:
     }
 
 
-def listed(source: Source, status: SourceStatus | None, now: datetime) -> dict[str, Any]:
+def listed(source: Source, status: SourceStatus | None, asked: FetchState, now: datetime) -> dict[str, Any]:
     said = source.model_dump(mode="json") if isinstance(source, SourceEntry) else {}
     return {
         "id": source.id,
@@ -71,15 +72,22 @@ def listed(source: Source, status: SourceStatus | None, now: datetime) -> dict[s
         "last_error_at": _iso(status.last_error_at) if status else None,
         "last_error": status.last_error if status else None,
         "items": status.items if status else None,
+        "bytes": status.size if status else None,
+        "every_seconds": round(source.every.total_seconds()),
+        "next_due": _iso(asked.next_due),
+        "errors": asked.errors,
+        "muted": asked.muted,
     }
 
 
-def show_listed(row: dict[str, Any], status: SourceStatus | None, now: datetime) -> None:
+def show_listed(source: Source, status: SourceStatus | None, asked: FetchState, now: datetime) -> None:
+    row = listed(source, status, asked, now)
     about = [row["type"], row["language"] if row["language"] != "und" else None, row["region"], *row["categories"]]
     click.echo(click.style(row["id"], bold=True) + "  " + ", ".join(filter(None, about)))
     click.echo(f"    {row['urls'][0]}")
     good = state(status, now)
     click.echo("    " + (click.style(good, fg="red") if status and status.last_error else good))
+    click.echo(f"    {plan(source, asked, now)}")
 
 
 def state(status: SourceStatus | None, now: datetime) -> str:
@@ -91,6 +99,18 @@ def state(status: SourceStatus | None, now: datetime) -> str:
         return read
     failed = f"failed {age(now - status.last_error_at)} ago" if status.last_error_at else "failed"
     return f"{failed}: {status.last_error} ({read})"
+
+
+def plan(source: Source, asked: FetchState, now: datetime) -> str:
+    """When a source is asked next, and what that hangs on, in words. Pure."""
+    if asked.muted:
+        return f"muted: {asked.muted}; change or remove its entry"
+    said = [f"asked every {age(source.every)}"]
+    if asked.errors:
+        said.append(f"{asked.errors} error{'s' if asked.errors > 1 else ''} in a row")
+    due = asked.next_due
+    said.append(f"next in {age(due - now)}" if due and due > now else "due now")
+    return ", ".join(said)
 
 
 def show(done: Check, now: datetime) -> None:

@@ -27,12 +27,15 @@ from trendrag.types import Evidence
 
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
+    """``size`` is in bytes, decompressed; None where no answer with a body has come since it is recorded."""
+
     source: str
     last_success: datetime | None
     last_error_at: datetime | None
     last_error: str | None
     items: int
     new: int
+    size: int | None = None
 
 
 class ObservationStore:
@@ -86,12 +89,14 @@ class ObservationStore:
         with mapped_errors(), self._engine.begin() as connection:
             return len(connection.execute(insert, [_row(each) for each in observations]).all())
 
-    def succeeded(self, source: str, at: datetime, *, items: int | None, new: int) -> None:
-        """``items`` is None where the answer was not read because it was the same as before."""
+    def succeeded(self, source: str, at: datetime, *, items: int | None, new: int, size: int | None = None) -> None:
+        """``items`` is None where the answer was not read because it was the same as before, ``size`` (bytes) where it
+        had no body: what was known of both then stays."""
         with mapped_errors(), Session(self._engine) as session, session.begin():
             row = session.get(SourceRow, source) or SourceRow(source=source, items=0)
             row.last_success, row.new, row.last_error = at, new, None
             row.items = row.items if items is None else items
+            row.size = row.size if size is None else size
             session.add(row)
 
     def failed(self, source: str, at: datetime, error: str) -> None:
@@ -104,7 +109,7 @@ class ObservationStore:
         with mapped_errors(), Session(self._engine) as session:
             return {
                 row.source: SourceStatus(
-                    row.source, row.last_success, row.last_error_at, row.last_error, row.items, row.new
+                    row.source, row.last_success, row.last_error_at, row.last_error, row.items, row.new, row.size
                 )
                 for row in session.scalars(select(SourceRow))
             }

@@ -7,12 +7,13 @@ opener it is given, and open for as long as the server runs.
 import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import version
 
 from fastapi import FastAPI
 
+from serving.child import Child
 from serving.http import captions, health, page
 from serving.http.errors import install_error_handlers
 from serving.http.metrics import Metrics
@@ -33,19 +34,23 @@ def utc_now() -> datetime:
 
 
 def create_app(
-    settings: Settings, opener: ServiceOpener = open_service, now: Callable[[], datetime] = utc_now
+    settings: Settings,
+    opener: ServiceOpener = open_service,
+    now: Callable[[], datetime] = utc_now,
+    schedule: Child | None = None,
 ) -> FastAPI:
-    """The application. Its state lives from start-up to shut-down of the server (ASGI lifespan)."""
-    metrics = Metrics(now)
+    """The application. Its state lives from start-up to shut-down of the server (ASGI lifespan), and so does the
+    process ``schedule``, where one is to run beside it."""
+    metrics = Metrics(now, schedule)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, AppState]]:
         # Decoding is CPU work: more threads than cores would only hold more pictures in memory.
         with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1), thread_name_prefix="image") as pool:
-            async with opener(settings) as service:
+            async with opener(settings) as service, schedule.running() if schedule else nullcontext():
                 metrics.snapshot = service.snapshot
                 slots = Slots(settings.server.max_concurrent)
-                yield {STATE_KEY: AppState(service, metrics, slots, settings.image, pool)}
+                yield {STATE_KEY: AppState(service, metrics, slots, settings.image, pool, schedule)}
 
     # FastAPI's /docs and /redoc load scripts from a CDN, so they are off; /openapi.json feeds any local viewer.
     app = FastAPI(

@@ -10,6 +10,7 @@ import click
 if TYPE_CHECKING:
     import socket
 
+    from serving.child import Child
     from trendrag.settings import Settings
     from trendrag.types import CaptionEvent, CaptionRequest
 
@@ -113,14 +114,21 @@ async def _print_json(events: "AsyncGenerator[CaptionEvent, None]") -> "CaptionE
 @click.command()
 @click.option("--host", help="Address to listen on.  [default: the setting server.host, 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 picks one.  [default: server.port, 8000]")
-def serve(host: str | None, port: int | None) -> None:
+@click.option("--with-schedule", is_flag=True, help="Collect trends too: run `trendrag schedule` beside the server.")
+@click.option("--schedule-metrics-port", type=click.IntRange(1, 65535), help="Its --metrics-port.  [default: none]")
+def serve(host: str | None, port: int | None, with_schedule: bool, schedule_metrics_port: int | None) -> None:
     """Serve captions over HTTP: the page at /, the API at /api/v1/caption, its description at /openapi.json.
+
+    With --with-schedule new trends are collected by a process of its own, so that whatever happens to it (it is started
+    again) the page stays up. /readyz and /metrics say how it is.
 
     There are no keys yet: whoever reaches the address can use it. Ctrl-C lets captions under way finish for 10 s.
     """
     import asyncio
     import ipaddress
 
+    if schedule_metrics_port is not None and not with_schedule:
+        raise click.UsageError("--schedule-metrics-port is of use only with --with-schedule")
     from trendrag.settings import load_settings
 
     settings = load_settings()
@@ -131,7 +139,21 @@ def serve(host: str | None, port: int | None) -> None:
         exposed = host != "localhost"
     if exposed:
         click.echo(f"Listening on {host}, beyond this machine, and there are no keys yet: protect it.", err=True)
-    asyncio.run(_serve(settings, _listen(host, settings.server.port if port is None else port)))
+    listener = _listen(host, settings.server.port if port is None else port)
+    asyncio.run(_serve(settings, listener, _schedule(schedule_metrics_port) if with_schedule else None))
+
+
+def _schedule(metrics_port: int | None) -> "Child":
+    """The command of another package, by its name: what passes between the two is the snapshot directory."""
+    import sys
+
+    from serving.child import Child
+
+    # -P: whatever lies in the folder that we were started in is not imported.
+    command = [sys.executable, "-P", "-m", "trendrag", "schedule", "--with-parent"]
+    if metrics_port is not None:
+        command.append(f"--metrics-port={metrics_port}")
+    return Child("The schedule", command)
 
 
 def _listen(host: str, port: int) -> "socket.socket":
@@ -149,7 +171,7 @@ def _listen(host: str, port: int) -> "socket.socket":
         ) from error
 
 
-async def _serve(settings: "Settings", listener: "socket.socket") -> None:
+async def _serve(settings: "Settings", listener: "socket.socket", schedule: "Child | None" = None) -> None:
     import logging
     from contextlib import nullcontext
 
@@ -163,7 +185,7 @@ async def _serve(settings: "Settings", listener: "socket.socket") -> None:
     # Opened here and not by the lifespan, where an error would come out as a traceback.
     async with open_service(settings) as service:
         config = uvicorn.Config(
-            create_app(settings, lambda _: nullcontext(service)),
+            create_app(settings, lambda _: nullcontext(service), schedule=schedule),
             log_config=None,
             access_log=False,
             server_header=False,

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, Protocol
 
-from pydantic import Field, StringConstraints
+from pydantic import BeforeValidator, Field, PlainSerializer, StringConstraints
 
 from ingest.observation import Origin, Parsed
+from ingest.policy import LONGEST, SHORTEST
 from trendrag.errors import ParseError
 from trendrag.settings import IngestSettings
 from trendrag.types import Frozen
@@ -19,6 +20,32 @@ Region = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
 _LANGUAGE = r"^[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8})*$"
 Language = Annotated[str, StringConstraints(pattern=_LANGUAGE)]
 Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+(:[0-9]{1,5})?$", max_length=255)]
+_INTERVAL = re.compile(r"([0-9]{1,4})\s*([mh])")
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1)}
+
+
+def interval(value: object) -> object:
+    """ "15m" or "2h" as a duration. One that is shorter or longer than any wait would be a promise that nobody keeps.
+
+    Raises:
+        ValueError: it is written otherwise, or is out of range.
+    """
+    if isinstance(value, timedelta):
+        return value
+    found = _INTERVAL.fullmatch(value.strip()) if isinstance(value, str) else None
+    given = int(found[1]) * _UNITS[found[2]] if found else timedelta()
+    if not SHORTEST <= given <= LONGEST:
+        raise ValueError('must be from "5m" to "24h", in minutes or hours')
+    return given
+
+
+def interval_text(given: timedelta) -> str:
+    """As the sources file has it: the inverse of ``interval``."""
+    hours, minutes = divmod(int(given.total_seconds()) // 60, 60)
+    return f"{hours * 60 + minutes}m" if minutes else f"{hours}h"
+
+
+Interval = Annotated[timedelta, BeforeValidator(interval), PlainSerializer(interval_text)]
 
 
 class Source(Protocol):
@@ -69,8 +96,8 @@ class SourceEntry(Frozen):
     id: SourceId
     language: Language = "und"
     categories: tuple[str, ...] = Field(default=(), max_length=10)
+    every: Interval = timedelta(minutes=15)
 
-    every: ClassVar[timedelta] = timedelta(minutes=15)
     live: ClassVar[bool] = True
 
     @property

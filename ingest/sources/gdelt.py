@@ -15,7 +15,7 @@ from urllib.parse import quote
 from pydantic import StringConstraints
 
 from ingest.observation import Intake, Parsed
-from ingest.sources.base import SourceEntry, instead_of_data, looks_like_html
+from ingest.sources.base import Interval, SourceEntry, instead_of_data, looks_like_html
 from trendrag.errors import ParseError
 from trendrag.text import clean_line
 
@@ -70,7 +70,7 @@ class Gdelt(SourceEntry):
     type: Literal["gdelt"]
     query: Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=500)]
 
-    every: ClassVar[timedelta] = timedelta(minutes=30)
+    every: Interval = timedelta(minutes=30)
     live: ClassVar[bool] = False
 
     @property

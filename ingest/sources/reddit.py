@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import StringConstraints
 
 from ingest.observation import Intake, Parsed
-from ingest.sources.base import Region, SourceEntry
+from ingest.sources.base import Interval, Region, SourceEntry
 from ingest.sources.rss import entry_date, read_feed
 
 _POST = re.compile(r"(?:^|[/:])(t3_[a-z0-9]{1,12})$")
@@ -27,7 +27,7 @@ class Reddit(SourceEntry):
     subreddit: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{2,21}$")]
     region: Region | None = None
 
-    every: ClassVar[timedelta] = timedelta(minutes=30)
+    every: Interval = timedelta(minutes=30)
     live: ClassVar[bool] = False
 
     @property

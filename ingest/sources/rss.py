@@ -16,7 +16,7 @@ import feedparser
 from pydantic import AfterValidator
 
 from ingest.observation import Intake, Parsed, checked_url
-from ingest.sources.base import Region, SourceEntry, looks_like_html
+from ingest.sources.base import Interval, Region, SourceEntry, looks_like_html
 from trendrag.errors import ParseError
 
 _ENDLESS = re.compile(rb"[0-9]{1000,}")
@@ -38,7 +38,7 @@ class Rss(SourceEntry):
     publisher: str | None = None
     region: Region | None = None
 
-    every: ClassVar[timedelta] = timedelta(minutes=30)
+    every: Interval = timedelta(minutes=30)
     live: ClassVar[bool] = False
 
     @property

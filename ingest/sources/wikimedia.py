@@ -8,7 +8,7 @@ from urllib.parse import quote
 from pydantic import StringConstraints
 
 from ingest.observation import Intake, Parsed
-from ingest.sources.base import SourceEntry, read_json
+from ingest.sources.base import Interval, SourceEntry, read_json
 from trendrag.errors import ParseError
 
 # The main page and the namespaces that are not articles, in the languages of the default sources.
@@ -32,7 +32,7 @@ class Wikimedia(SourceEntry):
     type: Literal["wikimedia"]
     project: Annotated[str, StringConstraints(pattern=r"^[a-z-]{2,12}\.wikipedia$")]
 
-    every: ClassVar[timedelta] = timedelta(hours=3)
+    every: Interval = timedelta(hours=3)
     live: ClassVar[bool] = False
 
     @property

@@ -7,10 +7,10 @@ as a part of the address, and is known only to the settings.
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from ingest.observation import Intake, Parsed
-from ingest.sources.base import Region, SourceEntry, iso_date, language_tag, read_json
+from ingest.sources.base import Interval, Region, SourceEntry, iso_date, language_tag, read_json
 from trendrag.errors import ConfigurationError, ParseError
 from trendrag.settings import IngestSettings
 
@@ -24,7 +24,7 @@ class YouTube(SourceEntry):
     type: Literal["youtube"]
     region: Region
 
-    every: ClassVar[timedelta] = timedelta(minutes=30)
+    every: Interval = timedelta(minutes=30)
 
     @property
     def family(self) -> str:

@@ -23,7 +23,8 @@ async def alive() -> AliveAnswer:
 
 @router.get("/readyz", responses={503: {"model": ReadyAnswer, "description": "the model can't be used now"}})
 async def ready(state: State, response: Response) -> ReadyAnswer:
-    """200 where captions can be written. No trends is no failure (captions work without), but it is said."""
+    """200 where captions can be written. No trends is no failure (captions work without), nor is a schedule
+    that is down, but both are said."""
     message: str | None = None
     try:
         async with asyncio.timeout(READY_TIMEOUT_S):
@@ -42,6 +43,7 @@ async def ready(state: State, response: Response) -> ReadyAnswer:
         message=message,
         trends=snapshot.origin if snapshot else "none",
         snapshot=snapshot,
+        schedule="off" if state.schedule is None else "running" if state.schedule.up else "restarting",
     )
 
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from serving.child import Child
 from trendrag.types import CandidateDone, CaptionEvent, Done, Failed, SnapshotInfo, TrendsRetrieved
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -20,7 +21,7 @@ _SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0)
 class Metrics:
     """Fed by the middleware (requests) and by the routes (caption events)."""
 
-    def __init__(self, now: Callable[[], datetime]) -> None:
+    def __init__(self, now: Callable[[], datetime], schedule: Child | None = None) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
         self.snapshot: Callable[[], SnapshotInfo | None] = lambda: None
         """Asked at each scrape; set once the service is open."""
@@ -51,6 +52,8 @@ class Metrics:
             registry=self.registry,
         )
         self.registry.register(_SnapshotCollector(self, now))
+        if schedule:
+            self.registry.register(_ChildCollector(schedule))
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         self._requests.labels(method if method in _METHODS else "other", route, str(status)).inc()
@@ -102,3 +105,13 @@ class _SnapshotCollector(Collector):
         if snapshot.recorded_at is not None:
             seen = (now - snapshot.recorded_at).total_seconds()
             yield GaugeMetricFamily("trendrag_trends_age_seconds", "Time since its newest trend was seen", value=seen)
+
+
+class _ChildCollector(Collector):
+    def __init__(self, schedule: Child) -> None:
+        self._schedule = schedule
+
+    def collect(self) -> Iterator[Metric]:
+        up, restarts = float(self._schedule.up), self._schedule.restarts
+        yield GaugeMetricFamily("trendrag_schedule_up", "1 while the schedule's process runs", value=up)
+        yield CounterMetricFamily("trendrag_schedule_restarts", "How often it was started again", value=restarts)

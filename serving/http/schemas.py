@@ -144,6 +144,9 @@ class ReadyAnswer(BaseModel):
     message: str | None = Field(description="what to do, where the model can't be used")
     trends: Literal["live", "sample", "none"] = Field(description="captions work without trends, so none is no failure")
     snapshot: SnapshotInfo | None
+    schedule: Literal["off", "running", "restarting"] = Field(
+        description="the process that collects trends beside the server, where it was asked for"
+    )
 
 
 class AliveAnswer(BaseModel):

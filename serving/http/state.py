@@ -12,6 +12,7 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
+from serving.child import Child
 from serving.http.errors import HttpError
 from serving.http.metrics import Metrics
 from serving.images import prepare_image
@@ -66,6 +67,7 @@ class AppState:
     slots: Slots
     image_settings: ImageSettings
     image_pool: ThreadPoolExecutor
+    schedule: Child | None = None
 
     async def prepare(self, read: Callable[[], bytes]) -> PreparedImage:
         """Reads and prepares an image in the pool, so that the event loop keeps serving.

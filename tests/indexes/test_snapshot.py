@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from indexes.snapshot import current_id, open_newest, open_snapshot, publish, snapshot_ids
+from indexes.snapshot import current_id, current_manifest, open_newest, open_snapshot, publish, snapshot_ids
 from tests.fakes import NOW, HashEmbedder, make_trend
 from trendrag.errors import CorruptSnapshot, NoSnapshot
 from trendrag.types import SnapshotInfo
@@ -41,6 +41,19 @@ def test_what_is_published_is_read_back(tmp_path: Path) -> None:
         "manifest.json",
         "trends.jsonl.zst",
     ]
+
+
+def test_a_snapshot_says_how_long_it_took_where_that_was_measured(tmp_path: Path) -> None:
+    assert current_manifest(tmp_path) is None
+    publish_phrases(tmp_path, *PHRASES)
+    unmeasured = current_manifest(tmp_path)
+    assert unmeasured is not None
+    assert unmeasured.build_seconds is None
+    publish(tmp_path, [], EMBEDDER, origin="live", recorded_at=NOW, now=NOW, keep=5, decided_in=7.0)
+    measured = current_manifest(tmp_path)
+    assert measured is not None
+    assert measured.build_seconds is not None
+    assert measured.build_seconds >= 7
 
 
 @given(st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=12, unique=True), st.integers(1, 20))

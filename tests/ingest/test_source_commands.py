@@ -13,14 +13,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 import ingest.refresh
+from ingest.policy import FetchState
 from ingest.refresh import run_refresh
 from ingest.source_commands import sources
-from ingest.source_report import state
+from ingest.source_report import plan, state
 from ingest.sources import load_sources
 from ingest.sources.rss import Rss
+from ingest.states import FetchStates
 from ingest.store import ObservationStore, SourceStatus
 from tests.fakes import HashEmbedder
-from tests.ingest.fakes import NOW
+from tests.ingest.fakes import NOW, source
 from tests.ingest.server import Server, serving
 from trendrag.settings import IngestSettings, Settings
 
@@ -86,14 +88,19 @@ def test_the_list_says_how_the_sources_are_doing(settings: Settings, monkeypatch
     settings.data_dir.mkdir()
     settings.own_sources_file.write_text('[[source]]\nid = "hn"\ntype = "hackernews"\n')
     store = ObservationStore.at(settings.database_path)
-    store.succeeded("hn", datetime.now(UTC) - timedelta(hours=5), items=30, new=4)
+    store.succeeded("hn", datetime.now(UTC) - timedelta(hours=5), items=30, new=4, size=812)
     store.failed("hn", datetime.now(UTC) - timedelta(minutes=20), "it answered with status 500")
+    waiting = FetchState(errors=2, reason="500", next_due=datetime.now(UTC) + timedelta(minutes=10, seconds=30))
+    FetchStates(store.engine).save(load_sources(settings.own_sources_file)[0], waiting)
     store.close()
     assert "failed 20 min ago: it answered with status 500 (30 items 5 h ago)" in run("list").stdout
+    assert "asked every 15 min, 2 errors in a row, next in 10 min" in run("list").stdout
     listed = printed(run("list", "--json"))
     assert listed["file"] == str(settings.own_sources_file)
     (row,) = listed["sources"]
     assert (row["id"], row["items"], row["last_error"]) == ("hn", 30, "it answered with status 500")
+    assert (row["bytes"], row["errors"], row["every_seconds"], row["muted"]) == (812, 2, 900, None)
+    assert datetime.fromisoformat(row["next_due"]) > datetime.now(UTC)
     monkeypatch.setenv("TRENDRAG_INGEST__SOURCES_FILE", str(settings.data_dir / "other.toml"))
     result = run("list", "--json")
     assert result.exit_code == 1
@@ -110,6 +117,18 @@ def test_the_list_says_how_the_sources_are_doing(settings: Settings, monkeypatch
 )
 def test_a_state_in_words(status: SourceStatus | None, said: str) -> None:
     assert state(status, NOW) == said
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (FetchState(), "asked every 15 min, due now"),
+        (FetchState(next_due=NOW - timedelta(hours=1), errors=1), "asked every 15 min, 1 error in a row, due now"),
+        (FetchState(muted="410 (gone for good)"), "muted: 410 (gone for good); change or remove its entry"),
+    ],
+)
+def test_a_plan_in_words(asked: FetchState, said: str) -> None:
+    assert plan(source('id = "hn"\ntype = "hackernews"'), asked, NOW) == said
 
 
 # -- check
@@ -239,15 +258,16 @@ def test_a_target_that_is_nothing_is_named(flags: list[str]) -> None:
 async def test_a_first_source_makes_a_list_that_is_used_from_then_on(server: Server, settings: Settings) -> None:
     result = await asked(
         "add", server.url("/feed"), "--id", "mine", "--language", "en", "--region", "US",
-        "--category", "food", "--category", "art",
+        "--category", "food", "--category", "art", "--every", "2h",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert str(settings.own_sources_file) in result.stdout
     *before, added = load_sources(settings.sources_file)
     assert before == list(load_sources(None))
     assert added == Rss(
-        id="mine", type="rss", url=server.url("/feed"), language="en", region="US", categories=("food", "art")
-    )
+        id="mine", type="rss", url=server.url("/feed"), language="en", region="US", categories=("food", "art"),
+        every=timedelta(hours=2),
+    )  # fmt: skip
     assert "mine" in run("list").stdout
     again = await asked("add", server.url("/feed"))
     assert again.exit_code == 1

@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -266,12 +267,35 @@ def test_the_built_in_sources_need_no_key_and_have_several_families() -> None:
         ('[[source]]\nid = "a"\ntype = "hackernews"\ncolour = "red"', r"entry 1 \(a\): colour: unknown field"),
         ('[[source]]\nid = "a"\ntype = "rss"\nurl = "file:///etc/passwd"', r"entry 1 \(a\): url"),
         ('[[source]]\nid = "a"\ntype = "mastodon"\nhost = "x.example/path"', r"entry 1 \(a\): host"),
+        ('[[source]]\nid = "a"\ntype = "hackernews"\nevery = "1m"', r"entry 1 \(a\): every: .*5m"),
+        ('[[source]]\nid = "a"\ntype = "hackernews"\nevery = "25h"', r"entry 1 \(a\): every: .*5m"),
+        ('[[source]]\nid = "a"\ntype = "hackernews"\nevery = "often"', r"entry 1 \(a\): every: .*5m"),
+        ('[[source]]\nid = "a"\ntype = "hackernews"\nevery = 15', r"entry 1 \(a\): every: .*5m"),
+        ('[[source]]\nid = "a"\ntype = "hackernews"\nevery = "15 min"', r"entry 1 \(a\): every: .*5m"),
+        ('[[source]]\nid = "a"\ntype = "hackernews"\nevery = ""', r"entry 1 \(a\): every: .*5m"),
         ('[[source]]\nid = "a"\ntype = "hackernews"\n' * 2, r"entry 2 \(a\).*taken"),
     ],
 )  # fmt: skip
 def test_a_wrong_entry_is_named(text: str, complaint: str) -> None:
     with pytest.raises(ConfigurationError, match=complaint):
         parse_sources(text, "sources.toml")
+
+
+def test_how_often_is_said_by_the_entry_else_by_its_type() -> None:
+    def every(line: str, kind: str = "hackernews") -> timedelta:
+        return source(f'id = "a"\ntype = "{kind}"\n{line}').every
+
+    assert every("") == every('every = "15m"') == timedelta(minutes=15)
+    assert every('every = "24h"') == timedelta(days=1)
+    assert every('project = "en.wikipedia"', "wikimedia") == timedelta(hours=3)
+    assert every('project = "en.wikipedia"\nevery = "90m"', "wikimedia") == timedelta(minutes=90)
+
+
+def test_an_interval_of_its_own_is_a_change_of_the_entry_and_an_older_entry_is_none() -> None:
+    often = source('id = "h"\ntype = "hackernews"\nevery = "5m"')
+    assert HN.fingerprint != often.fingerprint
+    # Of a version before entries had intervals: what was learned of a source outlives an upgrade.
+    assert HN.fingerprint == hashlib.sha256(b'{"id":"h","type":"hackernews"}').hexdigest()
 
 
 def test_a_sources_file_replaces_the_built_in(tmp_path: Path) -> None:

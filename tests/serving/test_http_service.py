@@ -1,17 +1,22 @@
 """Health, metrics, headers, the page and the description of the API."""
 
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
 import serving.http
-from tests.fakes import SNAPSHOT, FakeRetriever, FakeWriter, found
+from serving.app import create_app
+from serving.child import Child
+from tests.fakes import NOW, SNAPSHOT, FakeRetriever, FakeWriter, found
 from tests.serving.conftest import MakeClient
 from tests.serving.fakes import FakeService
 from tests.serving.test_http_captions import body
 from trendrag.errors import ModelInterrupted, ModelUnavailable
+from trendrag.settings import Settings
 
 STATIC = Path(serving.http.__file__).parent / "static"
 
@@ -39,6 +44,28 @@ def test_not_ready_without_a_model_and_why(make_client: MakeClient) -> None:
     assert answer.status_code == 503
     assert answer.json()["status"] == "not_ready"
     assert answer.json()["message"] == "Start the model server."
+
+
+def test_the_schedule_beside_the_server_is_told_of_and_never_decides_readiness(settings: Settings) -> None:
+    class Down(Child):
+        """Failed long ago, and is started again in a while."""
+
+        @asynccontextmanager
+        async def running(self) -> AsyncIterator[None]:
+            yield
+
+    schedule = Down("The schedule", [])
+    schedule.restarts = 3
+    with TestClient(create_app(settings, FakeService().open, lambda: NOW, schedule)) as client:
+        assert client.get("/readyz").json()["schedule"] == "restarting"
+        assert client.get("/readyz").status_code == 200
+        schedule.up = True
+        assert client.get("/readyz").json()["schedule"] == "running"
+        assert samples(client)["trendrag_schedule_up"] == 1
+        assert samples(client)["trendrag_schedule_restarts_total"] == 3
+    with TestClient(create_app(settings, FakeService().open, lambda: NOW)) as client:
+        assert client.get("/readyz").json()["schedule"] == "off"
+        assert "trendrag_schedule_up" not in samples(client)
 
 
 def samples(client: TestClient) -> dict[str, float]:
