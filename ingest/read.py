@@ -6,20 +6,20 @@ what becomes of what they said, is left to ``refresh``.
 
 import asyncio
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal, TypedDict
 
 from ingest import policy
-from ingest.fetcher import Fetcher, HttpStatus, NotModified
+from ingest.fetcher import PER_HOST, Fetcher, HttpStatus, NotModified
 from ingest.observation import Parsed
 from ingest.policy import Answer, Failure, FetchState
 from ingest.sources.base import Source
 from ingest.states import FetchStates
 from ingest.store import ObservationStore
-from trendrag.errors import ParseError, SourceError
+from trendrag.errors import ConfigurationError, ParseError, SourceError
 from trendrag.settings import IngestSettings
 from trendrag.text import age
 
@@ -85,6 +85,8 @@ class Reader:
     """What reading a source needs. ``states`` None: nothing is known of any source, and nothing remembered.
 
     ``everything`` is as in ``policy.due``; ``jitter`` gives a random number in [0, 1). Use within one event loop.
+    ``free`` are the places for sources that are read at a time, ``families`` those for sources of one publisher: they
+    wait for each other at their host, and would hold all places meanwhile.
     """
 
     settings: IngestSettings
@@ -96,12 +98,17 @@ class Reader:
     jitter: Callable[[], float]
     free: asyncio.Semaphore
     storing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    families: dict[str, asyncio.Semaphore] = field(default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(PER_HOST)))
 
     async def read(self, source: Source, state: FetchState) -> Outcome:
         """Never raises a ``SourceError``: that is in the report."""
         if not policy.due(state, self.now, everything=self.everything):
             return Outcome(source, self._not_asked(source, state), state, asked=False)
-        async with self.free:
+        try:
+            source.headers(self.settings)
+        except ConfigurationError as error:
+            return await self._without_key(source, state, error)
+        async with self.families[source.family], self.free:
             try:
                 answer, seen_at = await self._ask(source, state)
                 parsed = await self._parsed(source, state, answer, seen_at)
@@ -153,6 +160,7 @@ class Reader:
     async def _succeeded(
         self, source: Source, state: FetchState, answer: Answer, parsed: Parsed | None, seen_at: datetime
     ) -> Outcome:
+        answer = replace(answer, ttl=parsed.ttl) if parsed else answer
         after = policy.after_answer(state, answer, self.now, self.jitter())
         if not source.live:
             after = replace(after, body=None)
@@ -187,6 +195,12 @@ class Reader:
         else:
             report = SourceReport(source.id, error=str(error), status="failed", **self._next(after))
         return Outcome(source, report, state, failure=failure)
+
+    async def _without_key(self, source: Source, state: FetchState, error: ConfigurationError) -> Outcome:
+        """It can't be asked. Its state stays, so that it is asked as soon as the key is there."""
+        async with self.storing:
+            await asyncio.to_thread(self.store.failed, source.id, self.now, str(error))
+        return Outcome(source, SourceReport(source.id, error=str(error), status="failed"), state, asked=False)
 
     def _not_asked(self, source: Source, state: FetchState) -> SourceReport:
         if state.muted:

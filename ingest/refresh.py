@@ -144,10 +144,8 @@ async def refresh(
         now: what ages are measured against. ``created_at`` is when the snapshot is written, ``now`` by default.
 
     Raises:
-        ConfigurationError: a source needs a key that the settings don't have, or the database can't be used.
+        ConfigurationError: the database can't be used.
     """
-    for source in sources:
-        source.headers(settings.ingest)  # a missing key is found before anything is fetched
     known = await asyncio.to_thread(states.load, sources) if states else {}
     reader = Reader(settings.ingest, fetcher, store, states, now, everything, jitter, asyncio.Semaphore(MAX_CONCURRENT))
     outcomes = await _read_all(sources, reader, known, on_progress)

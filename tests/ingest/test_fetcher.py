@@ -179,6 +179,13 @@ def test_turns_are_taken_in_order() -> None:
     assert [turns.take("a"), turns.take("a"), turns.take("b")] == [0.5, 2.5, 0]
 
 
+def test_hosts_that_are_known_to_want_it_are_asked_at_their_pace() -> None:
+    turns = Turns(2, lambda: 0.0)
+    assert [turns.take(host) for host in ("www.reddit.com", "www.reddit.com", "api.gdeltproject.org")] == [0, 60, 0]
+    assert [turns.take(host) for host in ("api.gdeltproject.org", "www.reddit.com")] == [5, 120]
+    assert Turns(100, lambda: 0.0).take("www.reddit.com") == 0
+
+
 @pytest.mark.parametrize(
     "place", ["file:///etc/passwd", "ftp://x.example/", "gopher://x.example/", "http://u:p@x.example/"]
 )

@@ -289,3 +289,30 @@ def test_a_list_of_a_day_to_come_is_not_dated_into_the_future() -> None:
     }
     (found,) = WIKI.parse(json.dumps(payload).encode(), NOW).observations
     assert found.at <= NOW
+
+
+@pytest.mark.parametrize(
+    ("said", "minutes"),
+    [
+        ("", None),
+        ("<ttl>90</ttl>", 90),
+        ("<ttl> 5 </ttl>", 5),
+        ("<ttl>0</ttl>", None),
+        ("<ttl>-60</ttl>", None),
+        ("<ttl>soon</ttl>", None),
+        ("<ttl>999999999999999999</ttl>", None),
+        ("<ttl>99999</ttl>", 24 * 60),
+        ("<sy:updatePeriod>hourly</sy:updatePeriod><sy:updateFrequency>1</sy:updateFrequency>", 60),
+        ("<sy:updatePeriod>\n\tHourly\t</sy:updatePeriod><sy:updateFrequency>\n2\n</sy:updateFrequency>", 30),
+        ("<sy:updatePeriod>weekly</sy:updatePeriod><sy:updateFrequency>14</sy:updateFrequency>", 12 * 60),
+        ("<sy:updatePeriod>yearly</sy:updatePeriod>", 24 * 60),
+        ("<sy:updateFrequency>4</sy:updateFrequency>", 6 * 60),
+        ("<sy:updatePeriod>fortnightly</sy:updatePeriod>", None),
+        ("<ttl>30</ttl><sy:updatePeriod>hourly</sy:updatePeriod>", 60),
+    ],
+)
+def test_a_feed_names_the_pause_between_two_looks(said: str, minutes: int | None) -> None:
+    namespace = 'xmlns:sy="http://purl.org/rss/1.0/modules/syndication/"'
+    feed = f"<rss version='2.0' {namespace}><channel>{said}<item><title>Latte</title></item></channel></rss>"
+    ttl = source('id = "s"\ntype = "rss"\nurl = "https://x.example/"').parse(feed.encode(), NOW).ttl
+    assert ttl == (None if minutes is None else timedelta(minutes=minutes))
