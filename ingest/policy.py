@@ -3,8 +3,8 @@
 What it keeps of a source is one ``FetchState``; ``states`` stores it, ``read`` acts on it. Knows nothing of sockets, of
 the database, or of what a list says.
 
-- After an answer: the longest of the source's own interval, the TTL that a feed names within itself, and Cache-Control's
-  max-age and Expires, less the Age of a copy out of a cache; from 5 min to 24 h.
+- After an answer: the longest of the source's own interval, the TTL that a feed names within itself, and
+  Cache-Control's max-age and Expires, less the Age of a copy out of a cache; from 5 min to 24 h.
 - After an error: 5 min, doubled with every further error up to 24 h, and never before Retry-After (429 and 503).
 - 304, or a 200 with the same bytes, is "unchanged". A dated feed then has nothing to tell and is not read again. A list
   of what is going on now that is still the same was seen again, now: its kept body is read as if it had just come, for
@@ -42,8 +42,8 @@ class FetchState:
     ``body`` and the redirect are of. ``body`` is kept of live lists only. ``errors`` counts the consecutive ones,
     ``reason`` says briefly what the last of them was. ``told_to_wait``: the source itself named ``next_due``.
     ``moved_to`` was seen ``moved_seen`` times in a row as the target of permanent redirects. ``muted`` says why it is
-    never asked again. ``ttl_minutes`` is the pause that the body itself names; kept, for a 304 brings no body. Datetimes
-    are aware UTC.
+    never asked again. ``ttl_minutes`` is the pause that the body itself names; kept, for a 304 brings no body.
+    Datetimes are aware UTC.
     """
 
     url: str | None = None
@@ -68,9 +68,9 @@ class FetchState:
 class Answer:
     """A good answer. ``url`` is the entry's address, also where an adopted one was asked in its place.
 
-    ``checksum`` is None for 304. ``every`` is the source's own interval, ``ttl`` the pause that the body asks for, where
-    it was read. ``moved`` are the addresses of a chain of redirects that were all permanent, in order; empty where there
-    was none.
+    ``checksum`` is None for 304. ``every`` is the source's own interval, ``ttl`` the pause that the body asks for,
+    where it was read. ``moved`` are the addresses of a chain of redirects that were all permanent, in order; empty
+    where there was none.
     """
 
     url: str

@@ -98,7 +98,9 @@ class Reader:
     jitter: Callable[[], float]
     free: asyncio.Semaphore
     storing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    families: dict[str, asyncio.Semaphore] = field(default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(PER_HOST)))
+    families: dict[str, asyncio.Semaphore] = field(
+        default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(PER_HOST))
+    )
 
     async def read(self, source: Source, state: FetchState) -> Outcome:
         """Never raises a ``SourceError``: that is in the report."""

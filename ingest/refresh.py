@@ -25,6 +25,7 @@ from ingest.fetcher import Fetcher, HttpFetcher
 from ingest.pipeline import Decision, decide
 from ingest.policy import FetchState, is_outage
 from ingest.read import Outcome, Reader, SourceReport
+from ingest.reddit_api import with_reddit_app
 from ingest.safety import Vocabulary
 from ingest.sample import RECORDED_AT, SampleFetcher, sample_sources
 from ingest.score import BASELINE_DAYS, WINDOW
@@ -99,7 +100,8 @@ async def run_refresh(
         else:
             store = await asyncio.to_thread(ObservationStore.at, settings.database_path)
             states = await asyncio.to_thread(FetchStates, store.engine)
-            fetcher = await stack.enter_async_context(HttpFetcher.open(settings.ingest))
+            http = await stack.enter_async_context(HttpFetcher.open(settings.ingest))
+            fetcher = with_reddit_app(http, settings.ingest)
         stack.callback(store.close)
         return await refresh(
             settings,

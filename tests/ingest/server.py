@@ -1,6 +1,7 @@
 """A loopback HTTP server that misbehaves as told: each path is a function of the raw request and the writer."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ class Server:
         self.most_busy = max(self.most_busy, self.busy)
         try:
             request = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            if length := re.search(r"(?i)\r\ncontent-length: (\d+)", request):
+                request += (await reader.readexactly(int(length[1]))).decode("latin-1")
             self.requests.append(request)
             await self.handlers[request.split(" ")[1]](writer)
             await writer.drain()
