@@ -41,7 +41,7 @@ test-vllm: vllm-env models ## run the suite against a real vLLM server on the CP
 	TRENDRAG_TEST_VLLM=1 $(PYTEST) tests/vllm
 
 .PHONY: test-corpus
-test-corpus: .venv/dev.stamp ## read all feeds of feedparser's own tests (fetched into var/)
+test-corpus: .venv/dev.stamp ## read feedparser's feeds and praw's recorded answers (24 MB, fetched into var/)
 	$(BIN)/python tests/corpus/fetch.py
 	TRENDRAG_TEST_CORPUS=1 $(PYTEST) tests/corpus
 
