@@ -10,6 +10,8 @@ What the bytes mean is left to the sources; whom to ask when, and which news to 
 """
 
 import asyncio
+import re
+import ssl
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -126,10 +128,13 @@ class HttpFetcher:
         *,
         turns: Turns | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        tls: ssl.SSLContext | None = None,
     ) -> AsyncIterator[Self]:
-        """``turns`` and ``sleep`` are for tests, which don't wait."""
+        """``turns`` and ``sleep`` are for tests, which don't wait, and ``tls`` is for those that trust a certificate of
+        their own."""
         limits = Limits.of(settings)
         async with httpx2.AsyncClient(
+            verify=tls or True,
             trust_env=False,
             follow_redirects=False,
             timeout=httpx2.Timeout(limits.read_s, connect=limits.connect_s),
@@ -279,6 +284,7 @@ def _for_hop(headers: Mapping[str, str], first: httpx2.URL, current: httpx2.URL)
 
 
 _ANYWHERE = {"if-none-match", "if-modified-since"}
+_REFUSED = re.compile(r"certificate verify failed: (.*?)(?: \(_ssl\.c:\d+\))?\]?$")
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -302,6 +308,8 @@ def _why(error: Exception) -> str:
         (httpx2.ProtocolError, "not proper HTTP, or cut off"),
         (httpx2.NetworkError, "the connection broke"),
     ]
+    if isinstance(error, httpx2.ConnectError) and (why := _REFUSED.search(str(error))):
+        return f"its TLS certificate is refused: {clean_line(why[1], 120)}"
     why = next((said for kind, said in kinds if isinstance(error, kind)), type(error).__name__)
     detail = clean_line(str(error), 120)
     return f"{why} ({detail})" if detail else why

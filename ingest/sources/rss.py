@@ -22,6 +22,10 @@ from trendrag.errors import ParseError
 _ENDLESS = re.compile(rb"[0-9]{1000,}")
 """Python reads no number of thousands of digits, and feedparser would lose the whole feed over one."""
 
+_NESTED = re.compile(rb"<!ENTITY\s{1,20}\S{1,200}\s{1,20}([\"'])(?:(?!\1).){0,2000}?&[^#]", re.DOTALL)
+"""An XML entity made of others: no feed needs it, and a bomb is made of nothing else. The XML parser stops a bomb by
+itself, but only after megabytes."""
+
 LONGEST_PACE = timedelta(days=1)
 _PERIODS = {
     "hourly": timedelta(hours=1),
@@ -88,6 +92,8 @@ def read_feed(payload: bytes, name: str) -> Any:
         raise ParseError(f"{name}: the answer is empty")
     if looks_like_html(payload):
         raise ParseError(f"{name}: the answer is a web page (a block or consent page?), not a feed")
+    if _NESTED.search(payload.replace(b"\0", b"")):  # also where it is UTF-16
+        raise ParseError(f"{name}: the feed has XML entities within each other (an entity bomb?), which is refused")
     try:
         # A stream, so that nothing in the bytes can be taken for a file name or an address.
         stream = io.BytesIO(_ENDLESS.sub(b"0", payload))
