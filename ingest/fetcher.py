@@ -308,8 +308,8 @@ def _why(error: Exception) -> str:
         (httpx2.ProtocolError, "not proper HTTP, or cut off"),
         (httpx2.NetworkError, "the connection broke"),
     ]
-    if isinstance(error, httpx2.ConnectError) and (why := _REFUSED.search(str(error))):
-        return f"its TLS certificate is refused: {clean_line(why[1], 120)}"
+    if isinstance(error, httpx2.ConnectError) and (fault := _REFUSED.search(str(error))):
+        return f"its TLS certificate is refused: {clean_line(fault[1], 120)}"
     why = next((said for kind, said in kinds if isinstance(error, kind)), type(error).__name__)
     detail = clean_line(str(error), 120)
     return f"{why} ({detail})" if detail else why
