@@ -249,6 +249,7 @@ def test_a_wrong_field_is_named(entry: str, complaint: str) -> None:
 
 def test_the_examples_in_the_built_in_file_are_entries() -> None:
     text = (files("ingest") / "sources.toml").read_text("utf-8")
-    comment = text[text.index("# [[source]]") : text.index("\n[[source]]")]
+    start = text.index("# [[source]]")
+    comment = text[start : text.index("\n\n", start)]
     examples = parse_sources("\n".join(line.removeprefix("#").strip() for line in comment.splitlines()), "the examples")
     assert {each.family for each in examples} == {"bluesky", "gdelt", "reddit", "youtube"}

@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.sources import load_sources, parse_sources
+from ingest.sources.base import SourceEntry
 from ingest.sources.google_trends import traffic
 from ingest.sources.mastodon import accounts
 from tests.ingest.fakes import NOW, source
 from trendrag.errors import ConfigurationError, ParseError
+from trendrag.settings import IngestSettings
 
 GOOGLE = source('id = "g"\ntype = "google_trends"\nregion = "US"')
 TAGS = source('id = "t"\ntype = "mastodon"\nhost = "m.example"\nwhat = "tags"')
@@ -254,6 +256,27 @@ def test_the_built_in_sources_need_no_key_and_have_several_families() -> None:
     sources = load_sources(None)
     assert len({each.family for each in sources}) >= 8
     assert all(url.startswith("https://") for each in sources for url in each.urls(NOW))
+    for each in sources:
+        assert each.headers(IngestSettings()) == {}
+
+
+def test_the_built_in_sources_are_of_many_regions_languages_and_subjects() -> None:
+    said = [each.model_dump() for each in load_sources(None) if isinstance(each, SourceEntry)]
+    assert len({each.get("region") for each in said} - {None}) >= 8
+    assert len({each["language"] for each in said} - {"und"}) >= 6
+    subjects = {category for each in said for category in each["categories"]}
+    assert subjects >= {
+        "news", "entertainment", "art", "photography", "food", "fashion", "travel", "sport", "film", "music", "gaming",
+        "science", "technology",
+    }  # fmt: skip
+    # Each subject that a feed is about has a second publisher, for agreement counts between publishers.
+    publishers = {
+        (category, each["publisher"]) for each in said if each["type"] == "rss" for category in each["categories"]
+    }
+    alone = {subject for subject in subjects if sum(of == subject for of, _ in publishers) < 2}
+    assert alone <= {"art", "design", "lifestyle"}
+    urls = [each["url"] for each in said if each["type"] == "rss"]
+    assert len(set(urls)) == len(urls)
 
 
 @pytest.mark.parametrize(
