@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal, TypedDict
+from urllib.parse import urlsplit
 
 from ingest import policy
 from ingest.fetcher import PER_HOST, Fetcher, HttpStatus, NotModified
@@ -85,8 +86,8 @@ class Reader:
     """What reading a source needs. ``states`` None: nothing is known of any source, and nothing remembered.
 
     ``everything`` is as in ``policy.due``; ``jitter`` gives a random number in [0, 1). Use within one event loop.
-    ``free`` are the places for sources that are read at a time, ``families`` those for sources of one publisher: they
-    wait for each other at their host, and would hold all places meanwhile.
+    ``free`` are the places for sources that are read at a time, ``hosts`` those for sources of one host: these wait for
+    each other's turn, and would hold all places meanwhile.
     """
 
     settings: IngestSettings
@@ -98,7 +99,7 @@ class Reader:
     jitter: Callable[[], float]
     free: asyncio.Semaphore
     storing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    families: dict[str, asyncio.Semaphore] = field(
+    hosts: dict[str | None, asyncio.Semaphore] = field(
         default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(PER_HOST))
     )
 
@@ -110,7 +111,7 @@ class Reader:
             source.headers(self.settings)
         except ConfigurationError as error:
             return await self._without_key(source, state, error)
-        async with self.families[source.family], self.free:
+        async with self.hosts[urlsplit(source.urls(self.now)[0]).hostname], self.free:
             try:
                 answer, seen_at = await self._ask(source, state)
                 parsed = await self._parsed(source, state, answer, seen_at)

@@ -22,7 +22,9 @@ from trendrag.errors import ParseError
 _ENDLESS = re.compile(rb"[0-9]{1000,}")
 """Python reads no number of thousands of digits, and feedparser would lose the whole feed over one."""
 
-_NESTED = re.compile(rb"<!ENTITY\s{1,20}\S{1,200}\s{1,20}([\"'])(?:(?!\1).){0,2000}?&[^#]", re.DOTALL)
+_NESTED = re.compile(
+    rb"<!ENTITY\s{1,20}\S{1,200}\s{1,20}([\"'])(?:(?!\1).){0,2000}?&(?!#|amp;|lt;|gt;|quot;|apos;)\w", re.DOTALL
+)
 """An XML entity made of others: no feed needs it, and a bomb is made of nothing else. The XML parser stops a bomb by
 itself, but only after megabytes."""
 

@@ -339,3 +339,22 @@ def test_a_feed_names_the_pause_between_two_looks(said: str, minutes: int | None
     feed = f"<rss version='2.0' {namespace}><channel>{said}<item><title>Latte</title></item></channel></rss>"
     ttl = source('id = "s"\ntype = "rss"\nurl = "https://x.example/"').parse(feed.encode(), NOW).ttl
     assert ttl == (None if minutes is None else timedelta(minutes=minutes))
+
+
+@pytest.mark.parametrize(
+    ("declared", "refused"),
+    [
+        ('<!ENTITY a "Tom"> <!ENTITY b "&a;&a;">', True),
+        ("<!ENTITY a 'Tom'> <!ENTITY b\n'x &a;'>", True),
+        ('<!ENTITY a "Tom &amp; &#74;erry">', False),
+        ('<!ENTITY a "Tom"> <!ENTITY b SYSTEM "https://x.example/?a=1&b=2">', False),
+    ],
+)
+def test_entities_made_of_others_are_refused_and_plain_ones_are_not(declared: str, refused: bool) -> None:
+    payload = f"<!DOCTYPE rss [{declared}]><rss version='2.0'><channel><item><title>Tea</title></item></channel></rss>"
+    for encoded in (payload.encode(), payload.encode("utf-16")):
+        if refused:
+            with pytest.raises(ParseError, match="entity bomb"):
+                RSS.parse(encoded, NOW)
+        else:
+            assert [each.title for each in RSS.parse(encoded, NOW).observations] == ["Tea"]
