@@ -352,9 +352,9 @@ def test_a_feed_names_the_pause_between_two_looks(said: str, minutes: int | None
 )
 def test_entities_made_of_others_are_refused_and_plain_ones_are_not(declared: str, refused: bool) -> None:
     payload = f"<!DOCTYPE rss [{declared}]><rss version='2.0'><channel><item><title>Tea</title></item></channel></rss>"
+    if not refused:
+        assert [each.title for each in RSS.parse(payload.encode(), NOW).observations] == ["Tea"]
+        return
     for encoded in (payload.encode(), payload.encode("utf-16")):
-        if refused:
-            with pytest.raises(ParseError, match="entity bomb"):
-                RSS.parse(encoded, NOW)
-        else:
-            assert [each.title for each in RSS.parse(encoded, NOW).observations] == ["Tea"]
+        with pytest.raises(ParseError, match="entity bomb"):
+            RSS.parse(encoded, NOW)
