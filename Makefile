@@ -49,7 +49,7 @@ test-crash: .venv/dev.stamp models ## kill refreshes 50 times at random moments,
 	TRENDRAG_TEST_CRASH=1 $(PYTEST) tests/ingest/test_killed.py
 
 .PHONY: test-corpus
-test-corpus: .venv/dev.stamp ## read all feeds of feedparser's own tests (fetched into var/)
+test-corpus: .venv/dev.stamp ## read feedparser's feeds and praw's recorded answers (24 MB, fetched into var/)
 	$(BIN)/python tests/corpus/fetch.py
 	TRENDRAG_TEST_CORPUS=1 $(PYTEST) tests/corpus
 

@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -206,7 +206,8 @@ def _read_unknown(
         )
     except ParseError as error:
         return Check(target, answer, feeds=_feeds(payload, answer), error=error)
-    return _read(target, payload, answer, source, fields, settings, now)
+    done = _read(target, payload, answer, source, fields, settings, now)
+    return replace(done, fields=fields | {"language": done.parsed.language}) if done.parsed.language else done
 
 
 def _read(

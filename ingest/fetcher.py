@@ -10,9 +10,11 @@ What the bytes mean is left to the sources; whom to ask when, and which news to 
 """
 
 import asyncio
+import re
+import ssl
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -29,7 +31,6 @@ from trendrag.text import clean_line
 
 MAX_REDIRECTS = 5
 PER_HOST = 2
-CONNECT_TIMEOUT_S = 5.0
 _PERMANENT = {301, 308}
 _REDIRECTS = _PERMANENT | {302, 303, 307}
 _CHUNK = 1 << 16
@@ -85,8 +86,7 @@ class Limits:
 
     @classmethod
     def of(cls, settings: IngestSettings) -> "Limits":
-        total = settings.timeout_s
-        return cls(min(CONNECT_TIMEOUT_S, total), min(total, 15.0), total, settings.max_bytes)
+        return cls(settings.connect_timeout_s, settings.read_timeout_s, settings.timeout_s, settings.max_bytes)
 
 
 def user_agent(contact: str | None) -> str:
@@ -128,10 +128,13 @@ class HttpFetcher:
         *,
         turns: Turns | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        tls: ssl.SSLContext | None = None,
     ) -> AsyncIterator[Self]:
-        """``turns`` and ``sleep`` are for tests, which don't wait."""
+        """``turns`` and ``sleep`` are for tests, which don't wait, and ``tls`` is for those that trust a certificate of
+        their own."""
         limits = Limits.of(settings)
         async with httpx2.AsyncClient(
+            verify=tls or True,
             trust_env=False,
             follow_redirects=False,
             timeout=httpx2.Timeout(limits.read_s, connect=limits.connect_s),
@@ -149,31 +152,59 @@ class HttpFetcher:
 
     async def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Fetched:
         first = current = _checked(url)
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._slots.setdefault(current.host, asyncio.Semaphore(PER_HOST)))
+        async with self._turn(current) as wait:
             moved: tuple[str, ...] | None = ()
+            for _hop in range(MAX_REDIRECTS + 1):
+                await wait(current)
+                answer = await self._hop(_Request("GET", current, _for_hop(headers or {}, first, current)), moved or ())
+                if isinstance(answer, Fetched):
+                    return answer
+                moved = (*moved, str(answer.to)) if answer.permanent and moved is not None else None
+                current = answer.to
+        raise FetchError(f"{first.host} redirects more than {MAX_REDIRECTS} times")
+
+    async def call(self, method: str, url: str, *, headers: Mapping[str, str], content: bytes | None = None) -> Fetched:
+        """One request to an interface, under the limits of ``get``. A redirect is not followed, since what is sent is
+        meant for this host alone.
+
+        Raises:
+            FetchError: as in ``get``; a redirect is an ``HttpStatus``.
+        """
+        at = _checked(url)
+        async with self._turn(at) as wait:
+            await wait(at)
+            answer = await self._hop(_Request(method, at, headers, content), ())
+        if isinstance(answer, Fetched):
+            return answer
+        raise HttpStatus(f"{at.host} redirects elsewhere ({answer.status})", answer.status, {})
+
+    @asynccontextmanager
+    async def _turn(self, url: httpx2.URL) -> AsyncIterator[Callable[[httpx2.URL], Awaitable[None]]]:
+        """A place at the host and the time limit; what it yields waits for the turn of each hop, beside that limit."""
+        last = url
+        async with self._slots.setdefault(url.host, asyncio.Semaphore(PER_HOST)):
             try:
                 async with asyncio.timeout(self._limits.total_s) as deadline:
-                    for _hop in range(MAX_REDIRECTS + 1):
-                        if wait := self._turns.take(current.host):
-                            deadline.reschedule((deadline.when() or 0) + wait)
-                            await self._sleep(wait)
-                        answer = await self._hop(current, _for_hop(headers or {}, first, current), moved or ())
-                        if isinstance(answer, Fetched):
-                            return answer
-                        moved = (*moved, str(answer.to)) if answer.permanent and moved is not None else None
-                        current = answer.to
-            except TimeoutError as error:
-                raise FetchError(f"{current.host} took longer than {self._limits.total_s:g} s") from error
-        raise FetchError(f"{_checked(url).host} redirects more than {MAX_REDIRECTS} times")
 
-    async def _hop(self, url: httpx2.URL, headers: Mapping[str, str], moved: tuple[str, ...]) -> "Fetched | _Redirect":
+                    async def wait(hop: httpx2.URL) -> None:
+                        nonlocal last
+                        last = hop
+                        if pause := self._turns.take(hop.host):
+                            deadline.reschedule((deadline.when() or 0) + pause)
+                            await self._sleep(pause)
+
+                    yield wait
+            except TimeoutError as error:
+                raise FetchError(f"{last.host} took longer than {self._limits.total_s:g} s") from error
+
+    async def _hop(self, request: "_Request", moved: tuple[str, ...]) -> "Fetched | _Redirect":
         """One request: its answer, or where it redirects to."""
+        url = request.url
         host = url.raw_host.decode("ascii")
         addresses = await resolve(host, url.port or _PORTS[url.scheme], allow_private=self._allow_private)
         for number, address in enumerate(addresses, 1):
             try:
-                return await self._ask(url, address, headers, moved)
+                return await self._ask(request, address, moved)
             except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
                 if number == len(addresses):
                     raise FetchError(f"{url.host} can't be reached: {_why(error)}") from error
@@ -183,23 +214,23 @@ class HttpFetcher:
                 raise FetchError(f"{url.host} redirects to an address that is none") from error
         raise AssertionError("resolve gives at least one address")
 
-    async def _ask(
-        self, url: httpx2.URL, address: Address, headers: Mapping[str, str], moved: tuple[str, ...]
-    ) -> "Fetched | _Redirect":
+    async def _ask(self, asked: "_Request", address: Address, moved: tuple[str, ...]) -> "Fetched | _Redirect":
+        url = asked.url
         # To the checked address, in the name of the host: the Host header and, for TLS, the name that the certificate
         # must be for stay the host's.
         pinned = url.copy_with(host=str(address))
         request = self._client.build_request(
-            "GET",
+            asked.method,
             pinned,
-            headers={**headers, "Host": url.netloc.decode("ascii")},
+            headers={**asked.headers, "Host": url.netloc.decode("ascii")},
+            content=asked.content,
             extensions={"sni_hostname": url.raw_host.decode("ascii")},
         )
         response = await self._client.send(request, stream=True)
         try:
             said = {name.lower(): value for name, value in response.headers.items()}
             if response.status_code in _REDIRECTS and "location" in said:
-                return _Redirect(_checked(str(url.join(said["location"]))), response.status_code in _PERMANENT)
+                return _Redirect(_checked(str(url.join(said["location"]))), response.status_code)
             if response.status_code == 304:
                 raise NotModified(f"{url.host} answered with status 304 (nothing new)", 304, said, moved)
             if response.status_code != 200:
@@ -228,9 +259,21 @@ class HttpFetcher:
 
 
 @dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    url: httpx2.URL
+    headers: Mapping[str, str] = field(repr=False)
+    content: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class _Redirect:
     to: httpx2.URL
-    permanent: bool
+    status: int
+
+    @property
+    def permanent(self) -> bool:
+        return self.status in _PERMANENT
 
 
 def _for_hop(headers: Mapping[str, str], first: httpx2.URL, current: httpx2.URL) -> Mapping[str, str]:
@@ -241,6 +284,7 @@ def _for_hop(headers: Mapping[str, str], first: httpx2.URL, current: httpx2.URL)
 
 
 _ANYWHERE = {"if-none-match", "if-modified-since"}
+_REFUSED = re.compile(r"certificate verify failed: (.*?)(?: \(_ssl\.c:\d+\))?\]?$")
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -264,6 +308,8 @@ def _why(error: Exception) -> str:
         (httpx2.ProtocolError, "not proper HTTP, or cut off"),
         (httpx2.NetworkError, "the connection broke"),
     ]
+    if isinstance(error, httpx2.ConnectError) and (fault := _REFUSED.search(str(error))):
+        return f"its TLS certificate is refused: {clean_line(fault[1], 120)}"
     why = next((said for kind, said in kinds if isinstance(error, kind)), type(error).__name__)
     detail = clean_line(str(error), 120)
     return f"{why} ({detail})" if detail else why

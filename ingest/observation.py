@@ -79,10 +79,15 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """One payload's observations, and how many items or fields were refused, by reason."""
+    """One payload's observations, and how many items or fields were refused, by reason.
+
+    What a feed says of itself: ``ttl`` is the pause between two looks that it asks for, ``language`` the one it is in.
+    """
 
     observations: tuple[Observation, ...] = ()
     dropped: Counter[str] = field(default_factory=Counter)
+    ttl: timedelta | None = None
+    language: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,7 @@ class Intake:
         region: str | None = None,
         categories: Iterable[str] = (),
         name: str | None = None,
+        family: str | None = None,
     ) -> None:
         """One item as the source has it.
 
@@ -131,7 +137,7 @@ class Intake:
             identity: what makes the item itself within its source; by default its title's normal form.
             live: True for lists of what is going on now (the item is as fresh as the list), False for dated things.
             bucket: as in ``Observation``. By default the hour for a live list; a dated item is new once.
-            language, region, name: the item's own, where the source tells; by default the origin's.
+            language, region, name, family: the item's own, where the source tells; by default the origin's.
             categories: those that the source puts the item in, besides the origin's.
         """
         origin = self._origin
@@ -151,7 +157,7 @@ class Intake:
         observation = Observation(
             source=origin.source,
             source_type=origin.source_type,
-            family=origin.family,
+            family=clean_line(family or "", MAX_NAME_CHARS) or origin.family,
             name=clean_line(name or "", MAX_NAME_CHARS) or origin.name,
             kind=kind,
             title=text,
@@ -220,8 +226,8 @@ class Intake:
         self._dropped["date in the future" if moment > now else "date before 2000"] += 1
         return None
 
-    def parsed(self) -> Parsed:
-        return Parsed(tuple(self._observations.values()), self._dropped)
+    def parsed(self, *, ttl: timedelta | None = None, language: str | None = None) -> Parsed:
+        return Parsed(tuple(self._observations.values()), self._dropped, ttl, language)
 
 
 def title_line(value: object) -> str:

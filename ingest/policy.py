@@ -3,7 +3,8 @@
 What it keeps of a source is one ``FetchState``; ``states`` stores it, ``read`` acts on it. Knows nothing of sockets, of
 the database, or of what a list says.
 
-- After an answer: the longest of the source's own interval, Cache-Control's max-age and Expires, from 5 min to 24 h.
+- After an answer: the longest of the source's own interval, the TTL that a feed names within itself, and
+  Cache-Control's max-age and Expires, less the Age of a copy out of a cache; from 5 min to 24 h.
 - After an error: 5 min, doubled with every further error up to 24 h, and never before Retry-After (429 and 503).
 - 304, or a 200 with the same bytes, is "unchanged". A dated feed then has nothing to tell and is not read again. A list
   of what is going on now that is still the same was seen again, now: its kept body is read as if it had just come, for
@@ -41,7 +42,8 @@ class FetchState:
     ``body`` and the redirect are of. ``body`` is kept of live lists only. ``errors`` counts the consecutive ones,
     ``reason`` says briefly what the last of them was. ``told_to_wait``: the source itself named ``next_due``.
     ``moved_to`` was seen ``moved_seen`` times in a row as the target of permanent redirects. ``muted`` says why it is
-    never asked again. Datetimes are aware UTC.
+    never asked again. ``ttl_minutes`` is the pause that the body itself names; kept, for a 304 brings no body.
+    Datetimes are aware UTC.
     """
 
     url: str | None = None
@@ -59,14 +61,16 @@ class FetchState:
     moved_to: str | None = None
     moved_seen: int = 0
     muted: str | None = None
+    ttl_minutes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A good answer. ``url`` is the entry's address, also where an adopted one was asked in its place.
 
-    ``checksum`` is None for 304. ``every`` is the source's own interval. ``moved`` are the addresses of a chain of
-    redirects that were all permanent, in order; empty where there was none.
+    ``checksum`` is None for 304. ``every`` is the source's own interval, ``ttl`` the pause that the body asks for,
+    where it was read. ``moved`` are the addresses of a chain of redirects that were all permanent, in order; empty
+    where there was none.
     """
 
     url: str
@@ -75,6 +79,7 @@ class Answer:
     checksum: str | None
     body: bytes | None = field(default=None, repr=False)
     moved: tuple[str, ...] = ()
+    ttl: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +128,8 @@ def after_answer(state: FetchState, answer: Answer, now: datetime, jitter: float
     same = unchanged(state, answer)
     not_modified = answer.checksum is None
     moved_to, moved_seen = _moved(state, answer)
+    ttl = state.ttl_minutes if same else _minutes(answer.ttl)
+    wished = max(timedelta(minutes=ttl or 0), fresh_for(answer.headers, now))
     return FetchState(
         url=answer.url,
         # A 304 need not repeat the validators; a 200 without them has none.
@@ -133,9 +140,10 @@ def after_answer(state: FetchState, answer: Answer, now: datetime, jitter: float
         last_attempt=now,
         last_success=now,
         last_changed=state.last_changed if same else now,
-        next_due=now + _clamped(max(own, fresh_for(answer.headers, now))),
+        next_due=now + _clamped(max(own, wished)),
         moved_to=moved_to,
         moved_seen=moved_seen,
+        ttl_minutes=ttl,
     )
 
 
@@ -173,24 +181,35 @@ def after_outage(state: FetchState, error: Failure, now: datetime, jitter: float
 
 
 def fresh_for(headers: Mapping[str, str], now: datetime) -> timedelta:
-    """For how long the server says that the answer is good: the longer of max-age and Expires, 0 without them."""
+    """For how much longer the server says that the answer is good: the longer of max-age and Expires, less its Age (the
+    seconds that a cache on the way has kept it, RFC 9111, 4.2.3); 0 without them."""
     found = _MAX_AGE.search(headers.get("cache-control", ""))
     seconds = timedelta(seconds=int(found[1])) if found else timedelta()
-    return max(seconds, _until(headers.get("expires"), headers, now) or timedelta(), timedelta())
+    lifetime = max(seconds, _until(headers.get("expires"), headers, now) or timedelta())
+    return max(lifetime - (_seconds(headers.get("age", "")) or timedelta()), timedelta())
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
     """How long the server asks to be left alone; None where it does not say so in a way that can be read."""
     text = headers.get("retry-after", "").strip()
-    if text.isascii() and text.isdigit():
-        return timedelta(seconds=min(int(text[:10]), 10**9))
-    return _until(text, headers, now)
+    seconds = _seconds(text)
+    return _until(text, headers, now) if seconds is None else seconds
 
 
 def _until(text: str | None, headers: Mapping[str, str], now: datetime) -> timedelta | None:
     """From the server's own clock, where it tells the time (``Date``), else from ours, to the HTTP date in ``text``."""
     moment = _http_date(text)
     return moment - (_http_date(headers.get("date")) or now) if moment else None
+
+
+def _seconds(text: str) -> timedelta | None:
+    """Whole seconds in digits, as Age and Retry-After have them."""
+    digits = text.strip()
+    return timedelta(seconds=min(int(digits[:10]), 10**9)) if digits.isascii() and digits.isdigit() else None
+
+
+def _minutes(ttl: timedelta | None) -> int | None:
+    return int(min(ttl, LONGEST) / timedelta(minutes=1)) if ttl else None
 
 
 def _http_date(text: str | None) -> datetime | None:

@@ -6,21 +6,22 @@ what becomes of what they said, is left to ``refresh``.
 
 import asyncio
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal, TypedDict
+from urllib.parse import urlsplit
 
 from ingest import policy
-from ingest.fetcher import Fetcher, HttpStatus, NotModified
+from ingest.fetcher import PER_HOST, Fetcher, HttpStatus, NotModified
 from ingest.observation import Parsed
 from ingest.policy import Answer, Failure, FetchState
 from ingest.retention import kept_for
 from ingest.sources.base import Source
 from ingest.states import FetchStates
 from ingest.store import ObservationStore
-from trendrag.errors import ParseError, SourceError
+from trendrag.errors import ConfigurationError, ParseError, SourceError
 from trendrag.settings import IngestSettings
 from trendrag.text import age
 
@@ -86,6 +87,8 @@ class Reader:
     """What reading a source needs. ``states`` None: nothing is known of any source, and nothing remembered.
 
     ``everything`` is as in ``policy.due``; ``jitter`` gives a random number in [0, 1). Use within one event loop.
+    ``free`` are the places for sources that are read at a time, ``hosts`` those for sources of one host: these wait for
+    each other's turn, and would hold all places meanwhile.
     """
 
     settings: IngestSettings
@@ -97,12 +100,19 @@ class Reader:
     jitter: Callable[[], float]
     free: asyncio.Semaphore
     storing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    hosts: dict[str | None, asyncio.Semaphore] = field(
+        default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(PER_HOST))
+    )
 
     async def read(self, source: Source, state: FetchState) -> Outcome:
         """Never raises a ``SourceError``: that is in the report."""
         if not policy.due(state, self.now, everything=self.everything):
             return Outcome(source, self._not_asked(source, state), state, asked=False)
-        async with self.free:
+        try:
+            source.headers(self.settings)
+        except ConfigurationError as error:
+            return await self._without_key(source, state, error)
+        async with self.hosts[urlsplit(source.urls(self.now)[0]).hostname], self.free:
             try:
                 answer, seen_at = await self._ask(source, state)
                 parsed = await self._parsed(source, state, answer, seen_at)
@@ -154,6 +164,7 @@ class Reader:
     async def _succeeded(
         self, source: Source, state: FetchState, answer: Answer, parsed: Parsed | None, seen_at: datetime
     ) -> Outcome:
+        answer = replace(answer, ttl=parsed.ttl) if parsed else answer
         after = policy.after_answer(state, answer, self.now, self.jitter())
         if not source.live:
             after = replace(after, body=None)
@@ -191,6 +202,12 @@ class Reader:
         else:
             report = SourceReport(source.id, error=str(error), status="failed", **self._next(after))
         return Outcome(source, report, state, failure=failure)
+
+    async def _without_key(self, source: Source, state: FetchState, error: ConfigurationError) -> Outcome:
+        """It can't be asked. Its state stays, so that it is asked as soon as the key is there."""
+        async with self.storing:
+            await asyncio.to_thread(self.store.failed, source.id, self.now, str(error))
+        return Outcome(source, SourceReport(source.id, error=str(error), status="failed"), state, asked=False)
 
     def _not_asked(self, source: Source, state: FetchState) -> SourceReport:
         if state.muted:

@@ -25,6 +25,7 @@ from ingest.leader import named_lock
 from ingest.pipeline import Decision, decide
 from ingest.policy import FetchState, is_outage
 from ingest.read import Outcome, Reader, SourceReport
+from ingest.reddit_api import with_reddit_app
 from ingest.retention import kept_for, needed_for, prune
 from ingest.safety import Vocabulary
 from ingest.sample import RECORDED_AT, SampleFetcher, sample_sources
@@ -115,7 +116,8 @@ async def run_refresh(
             if not await asyncio.to_thread(lock.acquire):
                 return RefreshReport(note=_BUSY, busy=True)
             states = FetchStates(store.engine)
-            fetcher = await stack.enter_async_context(HttpFetcher.open(settings.ingest))
+            http = await stack.enter_async_context(HttpFetcher.open(settings.ingest))
+            fetcher = with_reddit_app(http, settings.ingest)
         report = await refresh(
             settings,
             sources=sources,
@@ -163,10 +165,8 @@ async def refresh(
         now: what ages are measured against. ``created_at`` is when the snapshot is written, ``now`` by default.
 
     Raises:
-        ConfigurationError: a source needs a key that the settings don't have, or the database can't be used.
+        ConfigurationError: the database can't be used.
     """
-    for source in sources:
-        source.headers(settings.ingest)  # a missing key is found before anything is fetched
     known = await asyncio.to_thread(states.load, sources) if states else {}
     reader = Reader(settings.ingest, fetcher, store, states, now, everything, jitter, asyncio.Semaphore(MAX_CONCURRENT))
     outcomes = await _read_all(sources, reader, known, on_progress)

@@ -104,3 +104,4 @@ class FetchRow(Base):
     moved_to: Mapped[str | None]
     moved_seen: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"))
     muted: Mapped[str | None]
+    ttl_minutes: Mapped[int | None]

@@ -90,7 +90,7 @@ def check(target: str, kind: str | None, as_json: bool) -> None:
 @sources.command()
 @click.argument("url")
 @click.option("--id", "name", help="Its name in the list.  [default: made from the address]")
-@click.option("--language", help="The language that it is written in: en, de, …")
+@click.option("--language", help="The language that it is written in: en, de, …  [default: as the feed says]")
 @click.option("--region", help="The country that it is about: US, GB, …")
 @click.option("--category", "categories", multiple=True, help="What it is about: food, travel, … May be repeated.")
 @click.option("--every", help="How often to ask it: 15m, 2h, …  [default: as its type is worth]")
@@ -134,6 +134,8 @@ def add(
         source, target = _append(settings, file, {"id": name or "", **fields, **{k: v for k, v in given.items() if v}})
     count = len(found.parsed.observations)
     click.echo(f"Added {source.id!r} ({fields['type']}, {count} items now) to {target}")
+    if not language and (said := fields.get("language")):
+        click.echo(f"Its language is {said}, as it says itself; --language would name another.")
     click.echo(f"It is read from {source.urls(_now())[0]}")
     if settings.sources_file is None or settings.sources_file.resolve() != target.resolve():
         place = shlex.quote(str(target.absolute()))
@@ -146,11 +148,13 @@ def _check(settings: "Settings", target: str, kind: str | None) -> "Check":
 
     from ingest.check import check_file, check_source, check_url
     from ingest.fetcher import HttpFetcher
+    from ingest.reddit_api import with_reddit_app
     from ingest.sources import load_sources
     from trendrag.errors import RequestError
 
     async def over_the_network(source: "Source | None") -> "Check":
-        async with HttpFetcher.open(settings.ingest) as fetcher:
+        async with HttpFetcher.open(settings.ingest) as http:
+            fetcher = with_reddit_app(http, settings.ingest)
             if source:
                 return await check_source(source, fetcher, settings.ingest, _now())
             return await check_url(target, fetcher, settings.ingest, kind)

@@ -78,6 +78,12 @@ class IngestSettings(Section):
     youtube_key: SecretStr | None = Field(
         default=None, description="key of the YouTube Data API, for sources of type `youtube`"
     )
+    reddit_client_id: SecretStr | None = Field(
+        default=None, description="your Reddit app's id, for sources of type `reddit`; without it the public feeds"
+    )
+    reddit_client_secret: SecretStr | None = Field(default=None, description="your Reddit app's secret")
+    connect_timeout_s: float = Field(default=5, gt=0, description="seconds to reach a source's server")
+    read_timeout_s: float = Field(default=15, gt=0, description="longest silence within a source's answer")
     timeout_s: float = Field(default=20, gt=0, description="longest time for one source's answer")
     max_bytes: int = Field(default=5 * 2**20, ge=1024, description="largest answer of a source, decompressed")
     host_delay_s: float = Field(default=1, ge=0, description="least seconds between two requests to one host")

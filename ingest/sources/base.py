@@ -4,14 +4,14 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Protocol
 
-from pydantic import BeforeValidator, Field, PlainSerializer, StringConstraints
+from pydantic import BeforeValidator, Field, PlainSerializer, SecretStr, StringConstraints
 
 from ingest.observation import Origin, Parsed
 from ingest.policy import LONGEST, SHORTEST
-from trendrag.errors import ParseError
+from trendrag.errors import ConfigurationError, ParseError
 from trendrag.settings import IngestSettings
 from trendrag.types import Frozen
 
@@ -117,6 +117,18 @@ class SourceEntry(Frozen):
         )
 
 
+def plain_key(secret: SecretStr, variable: str) -> str:
+    """The text of a key that ``variable`` sets.
+
+    Raises:
+        ConfigurationError: no key has such characters. Checked here, since an HTTP client would quote what it refuses.
+    """
+    key = secret.get_secret_value().strip()
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigurationError(f"{variable} is empty or has characters that no key has; copy the key again")
+    return key
+
+
 def read_json(payload: bytes, what: str) -> Any:
     """The JSON in ``payload``.
 
@@ -153,6 +165,16 @@ def iso_date(value: object) -> datetime | None:
     except ValueError:
         return None
     return moment if moment.tzinfo else None
+
+
+def epoch(value: object) -> datetime | None:
+    """Seconds since 1970 as a datetime; None where it is no number or no date."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def language_tag(value: object) -> str | None:

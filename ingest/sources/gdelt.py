@@ -14,10 +14,10 @@ from urllib.parse import quote
 
 from pydantic import StringConstraints
 
-from ingest.observation import Intake, Parsed
+from ingest.observation import Intake, Parsed, title_line
 from ingest.sources.base import Interval, SourceEntry, instead_of_data, looks_like_html
 from trendrag.errors import ParseError
-from trendrag.text import clean_line
+from trendrag.text import clean_line, normal_form
 
 MAX_RECORDS = 250
 _MAX_COMPLAINT_CHARS = 200
@@ -27,6 +27,7 @@ _MAX_STARTS = 4 * MAX_RECORDS
 
 _ESCAPE = re.compile(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})|\\')
 _LIST = re.compile(r'"articles"\s*:\s*\[')
+_SITE = re.compile(r"(?:www\.)?([\w.-]{1,60})")
 _ARTICLE = re.compile(r'\{\s*"[a-z_]{1,20}"\s*:')
 # Not strict: a control character within a string is taken as it is, and cleaned with the title.
 _JSON = json.JSONDecoder(strict=False)
@@ -65,7 +66,11 @@ _LANGUAGES, _COUNTRIES = _table(_LANGUAGE_NAMES), _table(_COUNTRY_NAMES)
 
 
 class Gdelt(SourceEntry):
-    """``query`` is in GDELT's own language: ``"latte art" sourcelang:english``. All it finds counts as one family."""
+    """``query`` is in GDELT's own language: ``"latte art" sourcelang:english``.
+
+    GDELT only points at what others published: each article is of its own site's family. The same headline at several
+    sites is an agency's or a chain's and says no more than once, so that the first of them alone is taken.
+    """
 
     type: Literal["gdelt"]
     query: Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=500)]
@@ -84,16 +89,24 @@ class Gdelt(SourceEntry):
 
     def parse(self, payload: bytes, observed_at: datetime) -> Parsed:
         intake = Intake(self._origin(observed_at, source_type=self.type, family=self.family, name="GDELT"))
+        told: set[str] = set()
         for article in _articles(payload, intake):
-            if isinstance(article, dict):
-                _add(article, intake)
-            else:
+            if not isinstance(article, dict):
                 intake.drop("not an item")
+                continue
+            form = normal_form(title_line(article.get("title")))
+            if form and form in told:
+                intake.drop("the same headline at another site")
+                continue
+            told.add(form)
+            _add(article, intake)
         return intake.parsed()
 
 
 def _add(article: dict[str, Any], intake: Intake) -> None:
     url, domain = article.get("url"), article.get("domain")
+    found = _SITE.fullmatch(domain.strip().lower()) if isinstance(domain, str) else None
+    site = found[1] if found else None
     intake.add(
         "headline",
         article.get("title"),
@@ -103,7 +116,8 @@ def _add(article: dict[str, Any], intake: Intake) -> None:
         live=False,
         language=_named(article.get("language"), _LANGUAGES),
         region=_named(article.get("sourcecountry"), _COUNTRIES),
-        name=f"{domain[:60]} (GDELT)" if isinstance(domain, str) and domain.strip() else None,
+        name=f"{site} (GDELT)" if site else None,
+        family=site,
     )
 
 

@@ -73,13 +73,16 @@ def traffic(text: str) -> int | None:
 
 
 def _items(payload: bytes) -> Iterable[Element]:
+    if looks_like_html(payload):
+        raise ParseError("Google Trends: the answer is a web page (a block or consent page?), not a feed")
     try:
         root: Element = fromstring(payload, forbid_dtd=True)
     except DefusedXmlException as error:
         raise ParseError("Google Trends: the answer has XML declarations that are refused") from error
     except (XmlError, ValueError, LookupError) as error:  # LookupError: an encoding that Python doesn't know
-        what = "a web page (a block or consent page?), not a feed" if looks_like_html(payload) else "damaged or cut off"
-        raise ParseError(f"Google Trends: the answer is {what if payload.strip() else 'empty'}") from error
+        raise ParseError(
+            f"Google Trends: the answer is {'damaged or cut off' if payload.strip() else 'empty'}"
+        ) from error
     if _local(root) != "rss":
         raise ParseError("Google Trends: the answer is not an RSS feed")
     return [element for element in root.iter() if _local(element) == "item"]

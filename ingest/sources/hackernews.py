@@ -1,10 +1,10 @@
 """Hacker News' front page, through Algolia's public search. Points are its volume."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
 from ingest.observation import Intake, Parsed
-from ingest.sources.base import SourceEntry, read_json
+from ingest.sources.base import SourceEntry, epoch, read_json
 from trendrag.errors import ParseError
 
 
@@ -40,13 +40,3 @@ class HackerNews(SourceEntry):
                 published_at=epoch(hit.get("created_at_i")),
             )
         return intake.parsed()
-
-
-def epoch(value: object) -> datetime | None:
-    """Seconds since 1970 as a datetime; None where it is no number or no date."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return datetime.fromtimestamp(value, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None

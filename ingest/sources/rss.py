@@ -16,11 +16,26 @@ import feedparser
 from pydantic import AfterValidator
 
 from ingest.observation import Intake, Parsed, checked_url
-from ingest.sources.base import Interval, Region, SourceEntry, looks_like_html
+from ingest.sources.base import Interval, Region, SourceEntry, language_tag, looks_like_html
 from trendrag.errors import ParseError
 
 _ENDLESS = re.compile(rb"[0-9]{1000,}")
 """Python reads no number of thousands of digits, and feedparser would lose the whole feed over one."""
+
+_NESTED = re.compile(
+    rb"<!ENTITY\s{1,20}\S{1,200}\s{1,20}([\"'])(?:(?!\1).){0,2000}?&(?!#|amp;|lt;|gt;|quot;|apos;)\w", re.DOTALL
+)
+"""An XML entity made of others: no feed needs it, and a bomb is made of nothing else. The XML parser stops a bomb by
+itself, but only after megabytes."""
+
+LONGEST_PACE = timedelta(days=1)
+_PERIODS = {
+    "hourly": timedelta(hours=1),
+    "daily": timedelta(days=1),
+    "weekly": timedelta(weeks=1),
+    "monthly": timedelta(days=30),
+    "yearly": timedelta(days=365),
+}
 
 
 def _is_url(value: str) -> str:
@@ -66,7 +81,7 @@ class Rss(SourceEntry):
                 published_at=entry_date(entry),
                 live=False,
             )
-        return intake.parsed()
+        return intake.parsed(ttl=pace(feed.feed), language=language_tag(feed.feed.get("language")))
 
 
 def read_feed(payload: bytes, name: str) -> Any:
@@ -79,6 +94,8 @@ def read_feed(payload: bytes, name: str) -> Any:
         raise ParseError(f"{name}: the answer is empty")
     if looks_like_html(payload):
         raise ParseError(f"{name}: the answer is a web page (a block or consent page?), not a feed")
+    if _NESTED.search(payload.replace(b"\0", b"")):  # also where it is UTF-16
+        raise ParseError(f"{name}: the feed has XML entities within each other (an entity bomb?), which is refused")
     try:
         # A stream, so that nothing in the bytes can be taken for a file name or an address.
         stream = io.BytesIO(_ENDLESS.sub(b"0", payload))
@@ -89,6 +106,25 @@ def read_feed(payload: bytes, name: str) -> Any:
     if not feed.get("version") and not feed.entries:
         raise ParseError(f"{name}: the answer is not an RSS or Atom feed")
     return feed
+
+
+def pace(about: Any) -> timedelta | None:
+    """How long a feed asks to be left alone between two looks, at most ``LONGEST_PACE``: the longer of RSS' ``ttl``
+    (minutes) and of the syndication module's ``updatePeriod`` (daily without it) divided by ``updateFrequency``
+    (once without it). None where it asks for nothing that can be read."""
+    ttl, frequency = _whole(about.get("ttl")), _whole(about.get("sy_updatefrequency"))
+    found = [timedelta(minutes=ttl)] if ttl else []
+    said = about.get("sy_updateperiod")
+    period = _PERIODS.get(said.strip().lower()) if isinstance(said, str) else None
+    if period or frequency:
+        found.append((period or timedelta(days=1)) / (frequency or 1))
+    return min(max(found), LONGEST_PACE) if found else None
+
+
+def _whole(text: object) -> int | None:
+    """A number of at least 1 in at most nine digits."""
+    digits = text.strip() if isinstance(text, str) else ""
+    return int(digits) or None if digits.isascii() and digits.isdigit() and len(digits) <= 9 else None
 
 
 def entry_date(entry: Any) -> datetime | None:

@@ -14,12 +14,13 @@ from trendrag.errors import ParseError
 # The main page and the namespaces that are not articles, in the languages of the default sources.
 _NOT_ARTICLES = {
     "main_page", "-", "search", "hauptseite", "accueil_principal", "wikipédia:accueil_principal", "portada",
-    "pagina_principale", "404.php", "index.php", "undefined", "wiki", "cookie_(informatique)", "null",
+    "pagina_principale", "hoofdpagina", "404.php", "index.php", "undefined", "wiki", "cookie_(informatique)", "null",
 }  # fmt: skip
 _NAMESPACES = re.compile(
     r"^(special|spezial|spécial|especial|speciale|wikipedia|wikipédia|wikipedia_talk|portal|portail|file|datei|fichier"
     r"|archivo|user|benutzer|utilisateur|usuario|help|hilfe|aide|ayuda|category|kategorie|catégorie|categoría|template"
-    r"|vorlage|modèle|talk|diskussion|discussion|discusión|mediawiki|module|draft|topic):",
+    r"|speciaal|bestand|gebruiker|categorie|overleg|portaal|portale|utente|categoria|aiuto|file_talk|ficheiro|usuário\(a\)"
+    r"|ajuda|predefinição|vorlage|modèle|talk|diskussion|discussion|discusión|mediawiki|module|draft|topic):",
     re.IGNORECASE,
 )
 _TOP = 100

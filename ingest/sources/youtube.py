@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from ingest.observation import Intake, Parsed
-from ingest.sources.base import Interval, Region, SourceEntry, iso_date, language_tag, read_json
+from ingest.sources.base import Interval, Region, SourceEntry, iso_date, language_tag, plain_key, read_json
 from trendrag.errors import ConfigurationError, ParseError
 from trendrag.settings import IngestSettings
 
@@ -41,11 +41,7 @@ class YouTube(SourceEntry):
             raise ConfigurationError(
                 f"The source {self.id} needs a key of the YouTube Data API: set {_VARIABLE} or remove the entry"
             )
-        key = settings.youtube_key.get_secret_value().strip()
-        # Checked here, because an HTTP client would quote a header that it refuses.
-        if not key.isascii() or not key.isprintable() or not key or " " in key:
-            raise ConfigurationError(f"{_VARIABLE} is empty or has characters that no key has; copy the key again")
-        return {"X-Goog-Api-Key": key}
+        return {"X-Goog-Api-Key": plain_key(settings.youtube_key, _VARIABLE)}
 
     def parse(self, payload: bytes, observed_at: datetime) -> Parsed:
         data = read_json(payload, "YouTube")

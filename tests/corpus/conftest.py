@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.corpus import fetch
+from tests.corpus.fetch import FEEDPARSER, PRAW, Archive
 
 if os.environ.get("TRENDRAG_TEST_CORPUS") != "1":
     collect_ignore_glob = ["test_*.py"]
@@ -12,6 +12,17 @@ if os.environ.get("TRENDRAG_TEST_CORPUS") != "1":
 
 @pytest.fixture(scope="session")
 def corpus() -> dict[str, bytes]:
-    if not fetch.is_here():
-        pytest.fail("The corpus is missing. Fetch it with: python tests/corpus/fetch.py", pytrace=False)
-    return fetch.members()
+    """feedparser's feeds."""
+    return _members(FEEDPARSER)
+
+
+@pytest.fixture(scope="session")
+def cassettes() -> dict[str, bytes]:
+    """praw's recordings."""
+    return _members(PRAW)
+
+
+def _members(archive: Archive) -> dict[str, bytes]:
+    if not archive.is_here():
+        pytest.fail(f"{archive.name}'s is missing. Fetch it with: python tests/corpus/fetch.py", pytrace=False)
+    return archive.members()

@@ -30,11 +30,14 @@ RSS = source('id = "corpus"\ntype = "rss"\nurl = "https://feeds.example.com/a.xm
 
 FILES = 2_249
 TOTALS = {
-    "as they are": Counter({"kept": 130, "no usable title": 1082, "listed twice": 3, "refused files": 13}),
-    "with titles": Counter({"kept": 1200, "no usable title": 14, "listed twice": 1, "refused files": 13}),
+    "as they are": Counter({"kept": 128, "no usable title": 1080, "listed twice": 1, "refused files": 13}),
+    "with titles": Counter({"kept": 1194, "no usable title": 14, "listed twice": 1, "refused files": 13}),
 }
 """Refused are four compressed bodies (the fetcher inflates), two without a feed, and seven of CDF, an old format of
 channels; feedparser finds no entry in any of them."""
+
+BOMB = "runtests.py"
+"""The test program itself, which holds an entity bomb among other pieces of feeds, and is refused."""
 
 TITLES = 70
 """Titles that the tests demand as one literal, in plain ASCII feeds (others' encodings come from HTTP headers)."""
@@ -90,7 +93,11 @@ def with_titles(payload: bytes) -> bytes:
 def test_no_entry_is_lost_without_a_reason(corpus: Mapping[str, bytes], change: str) -> None:
     totals: Counter[str] = Counter()
     lost: dict[str, tuple[Counter[str], Counter[str]]] = {}
+    with pytest.raises(ParseError, match="entity bomb"):
+        RSS.parse(corpus[BOMB], NOW)
     for name, original in corpus.items():
+        if name == BOMB:
+            continue
         payload = with_titles(original) if change == "with titles" else original
         expected, parsed = fates(entries(payload)), read(payload)
         found: Counter[str] = Counter()

@@ -1,6 +1,8 @@
 """A loopback HTTP server that misbehaves as told: each path is a function of the raw request and the writer."""
 
 import asyncio
+import re
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -32,6 +34,8 @@ class Server:
         self.most_busy = max(self.most_busy, self.busy)
         try:
             request = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            if length := re.search(r"(?i)\r\ncontent-length: (\d+)", request):
+                request += (await reader.readexactly(int(length[1]))).decode("latin-1")
             self.requests.append(request)
             await self.handlers[request.split(" ")[1]](writer)
             await writer.drain()
@@ -43,9 +47,9 @@ class Server:
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[Server]:
+async def serving(tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
     server = Server()
-    listener = await asyncio.start_server(server.handle, "127.0.0.1", 0)
+    listener = await asyncio.start_server(server.handle, "127.0.0.1", 0, ssl=tls)
     server.port = listener.sockets[0].getsockname()[1]
     try:
         yield server

@@ -147,7 +147,9 @@ def test_a_proper_answer_is_read_whole(each: Sample) -> None:
     assert each.source.parse(each.payload, NOW) == parsed
     assert {seen.source for seen in parsed.observations} == {each.source.id}
     assert {seen.source_type for seen in parsed.observations} == {each.kind}
-    assert {seen.family for seen in parsed.observations} == {each.source.family}
+    # GDELT only points at others: each of its articles is its own publisher's.
+    families = {seen.family for seen in parsed.observations}
+    assert families == {each.source.family} or (each.kind == "gdelt" and len(families) > 1)
 
 
 @every

@@ -174,6 +174,14 @@ async def test_an_answer_that_can_not_be_read_is_not_what_later_ones_are_compare
     assert site.state(FEED).errors == 0
 
 
+async def test_a_feed_is_left_alone_for_as_long_as_it_asks(site: Site) -> None:
+    site.web.bodies = {FEED_URL: STORY.replace(b"<channel>", b"<channel><ttl>120</ttl>")}
+    first = await site.refresh(NOW, [FEED])
+    again = await site.refresh(NOW + 3 * HOUR, [FEED])  # a 304, which doesn't say it again
+    assert [each.sources[0].wait for each in (first, again)] == [2 * HOUR, 2 * HOUR]
+    assert statuses(again) == ["unchanged"]
+
+
 async def test_a_304_that_nobody_asked_for_is_an_error(site: Site) -> None:
     site.web.bodies = {TAGS_URL: NotModified("304", 304, {})}
     assert statuses(await site.refresh(NOW)) == ["failed"]

@@ -76,6 +76,35 @@ async def test_silence_and_drip_end_at_the_deadline(server: Server) -> None:
         never.set()
 
 
+async def test_each_of_the_three_time_limits_holds_by_itself(server: Server) -> None:
+    never = asyncio.Event()
+
+    async def hang(_writer: asyncio.StreamWriter) -> None:
+        await never.wait()
+
+    server.handlers["/"] = hang
+    patient = {"connect_timeout_s": 60.0, "read_timeout_s": 60.0, "timeout_s": 60.0}
+    listening = socket.create_server(("127.0.0.1", 0), backlog=0)
+    full = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+    # Nobody accepts: once the queue is full, a connection is not made and not refused either.
+    waiting = [socket.socket() for _ in range(4)]
+    try:
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(listening.getsockname())
+        for limit, url, said in [
+            ("connect_timeout_s", full, "no connection in time"),
+            ("read_timeout_s", server.url("/"), "stopped sending"),
+            ("timeout_s", server.url("/"), r"took longer than 0\.2 s"),
+        ]:
+            with pytest.raises(FetchError, match=said):
+                await fetch(url, PATIENT.model_copy(update=patient | {limit: 0.2}))
+    finally:
+        never.set()
+        for each in (*waiting, listening):
+            each.close()
+
+
 async def test_bodies_are_capped_as_sent_and_inflated(server: Server) -> None:
     server.answer("/fits", gzip.compress(b"a" * 2048), Content_Encoding="gzip")
     server.answer("/big", b"a" * 2049)
@@ -177,6 +206,13 @@ def test_turns_are_taken_in_order() -> None:
     assert [turns.take(host) for host in ("a", "a", "b", "a")] == [0, 2, 0, 4]
     seconds = 5.5
     assert [turns.take("a"), turns.take("a"), turns.take("b")] == [0.5, 2.5, 0]
+
+
+def test_hosts_that_are_known_to_want_it_are_asked_at_their_pace() -> None:
+    turns = Turns(2, lambda: 0.0)
+    assert [turns.take(host) for host in ("www.reddit.com", "www.reddit.com", "api.gdeltproject.org")] == [0, 60, 0]
+    assert [turns.take(host) for host in ("api.gdeltproject.org", "www.reddit.com")] == [5, 120]
+    assert Turns(100, lambda: 0.0).take("www.reddit.com") == 0
 
 
 @pytest.mark.parametrize(

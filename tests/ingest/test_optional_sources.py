@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ingest.refresh import refresh
+from ingest.refresh import RefreshReport, refresh
 from ingest.sources import parse_sources
+from ingest.states import FetchStates
 from ingest.store import ObservationStore
 from tests.fakes import HashEmbedder
 from tests.ingest.fakes import NOW, CannedFetcher, source
@@ -63,9 +64,21 @@ def test_gdelt_articles_are_dated_headlines_with_language_and_country() -> None:
     english, german, spanish = GDELT.parse((PAYLOADS / "gdelt.json").read_bytes(), NOW).observations
     assert (english.kind, english.language, english.region) == ("headline", "en", "GB")
     assert (english.at, english.bucket) == (datetime(2026, 11, 20, 8, 45, tzinfo=UTC), "once")
-    assert (english.name, english.family) == ("lanternpost.example (GDELT)", "gdelt")
+    assert (english.name, english.family) == ("lanternpost.example (GDELT)", "lanternpost.example")
     assert (german.language, german.region) == ("de", "DE")
     assert (spanish.language, spanish.region) == ("es", None)  # a country that is in no table is unknown
+
+
+def test_sites_that_gdelt_finds_are_publishers_of_their_own_and_an_agencys_story_counts_once() -> None:
+    articles = [
+        article("Latte art takes Milan", url=f"https://{n}.example/", domain=domain)
+        for n, domain in enumerate(["www.Post.example", "times.example", "<b>", 7, None])
+    ]
+    articles[1]["title"] = "Milan pours latte art"
+    articles[2]["title"], articles[4]["title"] = "Latte art everywhere", "More latte art"
+    parsed = GDELT.parse(json.dumps({"articles": articles}).encode(), NOW)
+    assert [each.family for each in parsed.observations] == ["post.example", "times.example", "gdelt", "gdelt"]
+    assert parsed.dropped["the same headline at another site"] == 1
 
 
 def test_gdelt_puts_the_query_into_the_address_whole() -> None:
@@ -194,14 +207,27 @@ async def test_a_refresh_sends_the_key_to_its_source_alone_and_reports_nothing_o
         assert KEY.encode() not in file.read_bytes()
 
 
-async def test_without_its_key_a_source_is_a_configuration_error_before_anything_is_asked(settings: Settings) -> None:
-    fetcher = CannedFetcher({})
+async def test_a_missing_key_costs_its_source_alone_and_counts_as_nothing_once_it_is_there(settings: Settings) -> None:
+    answers = {BLUESKY.urls(NOW)[0]: "bluesky.json", YOUTUBE.urls(NOW)[0]: "youtube.json"}
+    fetcher = CannedFetcher({url: (PAYLOADS / name).read_bytes() for url, name in answers.items()})
     store = ObservationStore.in_memory()
-    with pytest.raises(ConfigurationError, match=r"The source y .*TRENDRAG_INGEST__YOUTUBE_KEY"):
-        await refresh(
-            settings, sources=[BLUESKY, YOUTUBE], fetcher=fetcher, store=store, embedder=HashEmbedder(), now=NOW
-        )
-    assert fetcher.asked == []
+
+    async def read(settings: Settings) -> RefreshReport:
+        return await refresh(
+            settings, sources=[YOUTUBE, BLUESKY], fetcher=fetcher, store=store, states=FetchStates(store.engine),
+            embedder=HashEmbedder(), now=NOW,
+        )  # fmt: skip
+
+    without = await read(settings)
+    assert [each.status for each in without.sources] == ["failed", "ok"]
+    assert fetcher.asked == [BLUESKY.urls(NOW)[0]]
+    for said in (without.sources[0].error, store.statuses()["y"].last_error):
+        assert said is not None
+        assert "The source y needs a key" in said
+        assert "TRENDRAG_INGEST__YOUTUBE_KEY" in said
+    # No wait has begun: it is asked as soon as there is a key.
+    with_it = await read(settings.model_copy(update={"ingest": with_key()}))
+    assert [each.status for each in with_it.sources] == ["ok", "not_due"]
     store.close()
 
 
@@ -223,6 +249,7 @@ def test_a_wrong_field_is_named(entry: str, complaint: str) -> None:
 
 def test_the_examples_in_the_built_in_file_are_entries() -> None:
     text = (files("ingest") / "sources.toml").read_text("utf-8")
-    comment = text[text.index("# [[source]]") : text.index("\n[[source]]")]
+    start = text.index("# [[source]]")
+    comment = text[start : text.index("\n\n", start)]
     examples = parse_sources("\n".join(line.removeprefix("#").strip() for line in comment.splitlines()), "the examples")
     assert {each.family for each in examples} == {"bluesky", "gdelt", "reddit", "youtube"}

@@ -72,12 +72,27 @@ def wait_of(state: FetchState) -> timedelta:
         ({"expires": date(NOW + 2 * HOUR), "cache-control": "max-age=3600"}, 2 * HOUR),
         ({"expires": date(NOW - 2 * HOUR)}, 15 * MINUTE),
         ({"expires": "0"}, 15 * MINUTE),
+        # A copy that a cache has kept for a while is good for the rest only.
+        ({"cache-control": "max-age=7200", "age": "3600"}, HOUR),
+        ({"expires": date(NOW + 3 * HOUR), "date": date(NOW), "age": "3600"}, 2 * HOUR),
+        ({"cache-control": "max-age=3600", "age": "99999"}, 15 * MINUTE),
+        ({"cache-control": "max-age=3600", "age": "-5"}, HOUR),
         # By the server's own clock, which is a day ahead here, it is one hour.
         ({"expires": date(NOW + 25 * HOUR), "date": date(NOW + 24 * HOUR)}, HOUR),
     ],
 )
 def test_after_an_answer_the_longest_wish_counts(headers: dict[str, str], wait: timedelta) -> None:
     assert wait_of(after_answer(FetchState(), replace(answer(), headers=headers), NOW, 0)) == wait
+
+
+def test_the_pause_that_a_feed_names_counts_like_the_servers_also_while_it_is_unchanged() -> None:
+    said = after_answer(FetchState(), replace(answer(), ttl=2 * HOUR), NOW, 0.5)
+    assert wait_of(said) == 2 * HOUR
+    assert wait_of(after_answer(said, answer(None), NOW, 0)) == 2 * HOUR  # 304
+    assert wait_of(after_answer(said, answer(), NOW, 0)) == 2 * HOUR  # the same bytes, which are not read again
+    assert wait_of(after_answer(said, answer("2"), NOW, 0)) == 15 * MINUTE
+    assert wait_of(after_answer(said, replace(answer("2"), ttl=900 * HOUR), NOW, 0)) == LONGEST
+    assert wait_of(after_answer(said, answer(cache_control="max-age=10800"), NOW, 0)) == 3 * HOUR
 
 
 @pytest.mark.parametrize(("every", "wait"), [(MINUTE, SHORTEST), (HOUR, HOUR), (90 * HOUR, LONGEST)])

@@ -185,6 +185,31 @@ async def test_a_list_that_is_not_there_yet_is_taken_from_the_day_before(
     assert fetcher.asked[2:] == [newest]
 
 
+async def test_sources_that_wait_for_their_turn_at_one_host_keep_no_other_waiting(
+    settings: Settings, store: ObservationStore
+) -> None:
+    """Twenty subreddits at one request a minute: the others are read meanwhile."""
+    subreddits = [source(f'id = "r{n}"\ntype = "reddit"\nsubreddit = "sub{n}"') for n in range(20)]
+    read = asyncio.Event()
+
+    class Slow(CannedFetcher):
+        async def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Fetched:
+            if "reddit" in url:
+                await read.wait()
+            return await super().get(url, headers=headers)
+
+    def done(report: SourceReport) -> None:
+        if report.source == "tags":
+            read.set()
+
+    async with asyncio.timeout(30):
+        report = await refresh(
+            settings, sources=[*subreddits, TAGS], fetcher=Slow({TAGS_URL: tags("LatteArt")}), store=store,
+            embedder=HashEmbedder(), now=NOW, on_progress=done,
+        )  # fmt: skip
+    assert report.sources[-1].error is None
+
+
 async def test_cancelling_publishes_nothing(settings: Settings, store: ObservationStore) -> None:
     class Hanging:
         def __init__(self) -> None:

@@ -274,6 +274,29 @@ async def test_a_first_source_makes_a_list_that_is_used_from_then_on(server: Ser
     assert "already, as 'mine'" in again.stderr
 
 
+@pytest.mark.parametrize(
+    ("given", "language", "told"),
+    [([], "pt-BR", True), (["--language", "es"], "es", False)],
+    ids=["the feed's own", "another"],
+)
+async def test_a_feeds_own_language_is_taken_over(
+    server: Server, settings: Settings, given: list[str], language: str, told: bool
+) -> None:
+    said = feed("Latte Art").replace(b"<channel>", b"<channel><language>pt-BR</language>")
+    server.answer("/feed", said)
+    result = await asked("add", server.url("/feed"), *given)
+    assert result.exit_code == 0, result.output
+    assert load_sources(settings.sources_file)[-1].model_dump()["language"] == language  # type: ignore[attr-defined]
+    assert ("Its language is pt-BR" in result.stdout) is told
+
+
+@pytest.mark.parametrize("said", ["", "not a language", "e" * 99, "&lt;b&gt;"])
+async def test_what_is_no_language_is_not_taken_over(server: Server, settings: Settings, said: str) -> None:
+    server.answer("/feed", feed("Latte Art").replace(b"<channel>", f"<channel><language>{said}</language>".encode()))
+    assert (await asked("add", server.url("/feed"))).exit_code == 0
+    assert "language" not in settings.own_sources_file.read_text().rpartition("[[source]]")[2]
+
+
 async def test_a_refresh_reads_the_list_in_the_data_directory(
     server: Server, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.sources import load_sources, parse_sources
+from ingest.sources.base import SourceEntry
 from ingest.sources.google_trends import traffic
 from ingest.sources.mastodon import accounts
 from tests.ingest.fakes import NOW, source
 from trendrag.errors import ConfigurationError, ParseError
+from trendrag.settings import IngestSettings
 
 GOOGLE = source('id = "g"\ntype = "google_trends"\nregion = "US"')
 TAGS = source('id = "t"\ntype = "mastodon"\nhost = "m.example"\nwhat = "tags"')
@@ -255,6 +257,27 @@ def test_the_built_in_sources_need_no_key_and_have_several_families() -> None:
     sources = load_sources(None)
     assert len({each.family for each in sources}) >= 8
     assert all(url.startswith("https://") for each in sources for url in each.urls(NOW))
+    for each in sources:
+        assert each.headers(IngestSettings()) == {}
+
+
+def test_the_built_in_sources_are_of_many_regions_languages_and_subjects() -> None:
+    said = [each.model_dump() for each in load_sources(None) if isinstance(each, SourceEntry)]
+    assert len({each.get("region") for each in said} - {None}) >= 8
+    assert len({each["language"] for each in said} - {"und"}) >= 6
+    subjects = {category for each in said for category in each["categories"]}
+    assert subjects >= {
+        "news", "entertainment", "art", "photography", "food", "fashion", "travel", "sport", "film", "music", "gaming",
+        "science", "technology",
+    }  # fmt: skip
+    # Each subject that a feed is about has a second publisher, for agreement counts between publishers.
+    publishers = {
+        (category, each["publisher"]) for each in said if each["type"] == "rss" for category in each["categories"]
+    }
+    alone = {subject for subject in subjects if sum(of == subject for of, _ in publishers) < 2}
+    assert alone <= {"art", "design", "lifestyle"}
+    urls = [each["url"] for each in said if each["type"] == "rss"]
+    assert len(set(urls)) == len(urls)
 
 
 @pytest.mark.parametrize(
@@ -313,3 +336,49 @@ def test_a_list_of_a_day_to_come_is_not_dated_into_the_future() -> None:
     }
     (found,) = WIKI.parse(json.dumps(payload).encode(), NOW).observations
     assert found.at <= NOW
+
+
+@pytest.mark.parametrize(
+    ("said", "minutes"),
+    [
+        ("", None),
+        ("<ttl>90</ttl>", 90),
+        ("<ttl> 5 </ttl>", 5),
+        ("<ttl>0</ttl>", None),
+        ("<ttl>-60</ttl>", None),
+        ("<ttl>soon</ttl>", None),
+        ("<ttl>999999999999999999</ttl>", None),
+        ("<ttl>99999</ttl>", 24 * 60),
+        ("<sy:updatePeriod>hourly</sy:updatePeriod><sy:updateFrequency>1</sy:updateFrequency>", 60),
+        ("<sy:updatePeriod>\n\tHourly\t</sy:updatePeriod><sy:updateFrequency>\n2\n</sy:updateFrequency>", 30),
+        ("<sy:updatePeriod>weekly</sy:updatePeriod><sy:updateFrequency>14</sy:updateFrequency>", 12 * 60),
+        ("<sy:updatePeriod>yearly</sy:updatePeriod>", 24 * 60),
+        ("<sy:updateFrequency>4</sy:updateFrequency>", 6 * 60),
+        ("<sy:updatePeriod>fortnightly</sy:updatePeriod>", None),
+        ("<ttl>30</ttl><sy:updatePeriod>hourly</sy:updatePeriod>", 60),
+    ],
+)
+def test_a_feed_names_the_pause_between_two_looks(said: str, minutes: int | None) -> None:
+    namespace = 'xmlns:sy="http://purl.org/rss/1.0/modules/syndication/"'
+    feed = f"<rss version='2.0' {namespace}><channel>{said}<item><title>Latte</title></item></channel></rss>"
+    ttl = source('id = "s"\ntype = "rss"\nurl = "https://x.example/"').parse(feed.encode(), NOW).ttl
+    assert ttl == (None if minutes is None else timedelta(minutes=minutes))
+
+
+@pytest.mark.parametrize(
+    ("declared", "refused"),
+    [
+        ('<!ENTITY a "Tom"> <!ENTITY b "&a;&a;">', True),
+        ("<!ENTITY a 'Tom'> <!ENTITY b\n'x &a;'>", True),
+        ('<!ENTITY a "Tom &amp; &#74;erry">', False),
+        ('<!ENTITY a "Tom"> <!ENTITY b SYSTEM "https://x.example/?a=1&b=2">', False),
+    ],
+)
+def test_entities_made_of_others_are_refused_and_plain_ones_are_not(declared: str, refused: bool) -> None:
+    payload = f"<!DOCTYPE rss [{declared}]><rss version='2.0'><channel><item><title>Tea</title></item></channel></rss>"
+    if not refused:
+        assert [each.title for each in RSS.parse(payload.encode(), NOW).observations] == ["Tea"]
+        return
+    for encoded in (payload.encode(), payload.encode("utf-16")):
+        with pytest.raises(ParseError, match="entity bomb"):
+            RSS.parse(encoded, NOW)
