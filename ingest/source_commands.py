@@ -181,7 +181,7 @@ def _append(settings: "Settings", file: Path | None, fields: dict[str, Any]) -> 
 
 
 def _statuses(settings: "Settings") -> "dict[str, SourceStatus]":
-    """What the database knows of each source; nothing where its file is not there yet, and none is made."""
+    """What the database knows of each source; nothing where there is no database yet, and none is made."""
     if settings.ingest.database_url is None and not settings.database_path.exists():
         return {}
     from ingest.store import ObservationStore
