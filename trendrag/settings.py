@@ -92,7 +92,7 @@ class IngestSettings(Section):
     keep_days: float = Field(
         default=30,
         gt=0,
-        description="observations older than this are removed; scores need 11 days at the default ages",
+        description="observations older than this are removed; too few for the scores are refused",
     )
     keep_snapshots: int = Field(default=5, ge=1, description="snapshots kept on disk for rollback")
     allow_private: bool = Field(default=False, description="let sources live on private or loopback addresses")
