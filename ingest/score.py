@@ -99,6 +99,58 @@ def decay(age: timedelta, half_life: timedelta) -> float:
     return math.pow(0.5, max(age, timedelta()) / half_life)
 
 
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What a topic's points come to: its rating at ``last`` or any later time follows from it, without the points.
+
+    Everything decays with one half-life, so that the strongest moment stays the strongest: score(now) = max over times
+    t of height(t) × decay(now − t) = potential × decay(now − last). Sorted by potential × 2 ** (last / half-life),
+    courses therefore keep their order for as long as they get no new point.
+
+    ``potential``, ``height`` (of the last time) and ``peak`` are in [0, 1], ``change`` is the height's per hour.
+    ``potential`` depends on the half-life that the course was made with.
+    """
+
+    last: datetime
+    potential: float
+    height: float
+    peak: float
+    change: float
+
+    def at(self, now: datetime, half_life: timedelta) -> Rating:
+        """The rating at ``now``; a time before ``last``, which only clocks that differ can give, counts as ``last``."""
+        left = decay(now - self.last, half_life)
+        current = self.height * left
+        velocity = self.change
+        if now - self.last >= STALE:
+            velocity = -current * math.log(2) / (half_life / _HOUR)
+        stage: Stage = "peaking"
+        if current < FADED * self.peak or self.peak == 0:
+            stage = "fading"
+        elif velocity >= RISING_PER_HOUR and self.height == self.peak:
+            stage = "rising"
+        return Rating(min(self.potential * left, 1.0), velocity, stage)
+
+
+def course(
+    points: Sequence[Point], unit: Mapping[str, float], half_life: timedelta, began: datetime | None = None
+) -> Course:
+    """One topic's course from all its points, in any order, at least one of them.
+
+    A time's height is scaled(burst × families). ``began`` is when the sources say that the topic started, where they
+    do.
+    """
+    heights = _heights(points, unit)
+    last = max(heights)
+    return Course(
+        last=last,
+        potential=max(height * decay(last - at, half_life) for at, height in heights.items()),
+        height=heights[last],
+        peak=max(heights.values()),
+        change=_change_per_hour(heights, last, began),
+    )
+
+
 def rate(
     points: Sequence[Point],
     unit: Mapping[str, float],
@@ -106,26 +158,8 @@ def rate(
     half_life: timedelta,
     began: datetime | None = None,
 ) -> Rating:
-    """One topic's rating from all its points, in any order, at least one of them.
-
-    The score is its strongest moment, decayed to now: max over times t of height(t) × decay(now − t), where
-    height = scaled(burst × families). ``began`` is when the sources say that it started, where they do.
-    """
-    heights = _heights(points, unit)
-    last = max(heights)
-    peak = max(heights.values())
-    current = heights[last] * decay(now - last, half_life)
-    score = max(height * decay(now - at, half_life) for at, height in heights.items())
-    if now - last >= STALE:
-        velocity = -current * math.log(2) / (half_life / _HOUR)
-    else:
-        velocity = _change_per_hour(heights, last, began)
-    stage: Stage = "peaking"
-    if current < FADED * peak or peak == 0:
-        stage = "fading"
-    elif velocity >= RISING_PER_HOUR and heights[last] == peak:
-        stage = "rising"
-    return Rating(min(score, 1.0), velocity, stage)
+    """One topic's rating at ``now``: ``course`` and ``Course.at`` in one."""
+    return course(points, unit, half_life, began).at(now, half_life)
 
 
 def _change_per_hour(heights: Mapping[datetime, float], last: datetime, began: datetime | None) -> float:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.score import FLOOR, Point, burst, decay, rate, scaled, strength, units
+from ingest.score import FLOOR, Point, burst, course, decay, rate, scaled, strength, units
 from tests.ingest.fakes import HOUR, NOW
 
 HALF_LIFE = timedelta(hours=12)
@@ -107,3 +107,15 @@ def test_decay() -> None:
     assert decay(timedelta(0), HALF_LIFE) == 1
     assert decay(HALF_LIFE, HALF_LIFE) == 0.5
     assert decay(-HALF_LIFE, HALF_LIFE) == 1
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 200), st.integers(0, 10**7), st.sampled_from("abc")), min_size=1, max_size=12),
+    st.floats(0, 500),
+)
+def test_a_course_gives_the_rating_at_any_later_time(rows: list[tuple[int, int, str]], hours: float) -> None:
+    points = [point(ago, volume, family) for ago, volume, family in rows]
+    kept = course(points, UNIT, HALF_LIFE)
+    later = NOW + hours * HOUR
+    assert kept.at(later, HALF_LIFE) == rate(points, UNIT, later, HALF_LIFE)
+    assert kept.at(later, HALF_LIFE).score == pytest.approx(kept.potential * decay(later - kept.last, HALF_LIFE))
