@@ -27,7 +27,7 @@ from ingest.policy import FetchState, is_outage
 from ingest.read import Outcome, Reader, SourceReport
 from ingest.safety import Vocabulary
 from ingest.sample import RECORDED_AT, SampleFetcher, sample_sources
-from ingest.score import BASELINE_DAYS, WINDOW
+from ingest.score import HISTORY
 from ingest.sources import load_sources
 from ingest.sources.base import Source
 from ingest.states import FetchStates
@@ -241,7 +241,7 @@ def current_origin(settings: Settings) -> Origin | None:
 
 def _decide(settings: Settings, store: ObservationStore, now: datetime) -> Decision:
     max_age = timedelta(hours=settings.ingest.max_age_hours)
-    baseline_from = now - max_age - WINDOW * (BASELINE_DAYS + 1)
+    baseline_from = now - max_age - HISTORY
     return decide(
         store.latest(now - max_age),
         store.points(baseline_from),
