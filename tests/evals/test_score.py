@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 import evals.score
 from evals.commands import evals as command
-from evals.score import Scores, ScoreReport, raw_volume, run, trend_score
+from evals.score import ScoreReport, Scores, raw_volume, run, trend_score
 from evals.simulation import DAY, World, moment, simulate
 
 
@@ -36,8 +36,8 @@ def report() -> ScoreReport:
     def never(world: World) -> Scores:
         return Scores(np.zeros((world.hours, len(world.kinds))))
 
-    methods = {"oracle": told, "late": partial(told, late=10), "always": always, "never": never, "raw": raw_volume}
-    return run([3], methods)
+    late = partial(told, late=10)
+    return run([3], {"oracle": told, "late": late, "always": always, "never": never, "raw": raw_volume})
 
 
 def test_who_knows_the_bursts_finds_all_at_once_without_a_false_alarm(report: ScoreReport) -> None:
