@@ -70,10 +70,10 @@ HALF_SCORE = 4.0
 
 RISE_HOURS = 12
 RISING = 1.5
-"""A topic rises while its product of burst and families is so many times that of ``RISE_HOURS`` before."""
+"""A topic rises while its power is so many times that of ``RISE_HOURS`` before."""
 
 FADED = 0.6
-"""It fades once the product, decayed, is below this part of its peak."""
+"""It fades once its power, decayed, is below this part of its peak's."""
 
 STALE = timedelta(hours=3)
 """Not seen for so long, a topic's course is its decay rather than its last change."""
@@ -118,26 +118,26 @@ class Course:
     t of height(t) × decay(now − t) = potential × decay(now − last). Sorted by potential × 2 ** (last / half-life),
     courses therefore keep their order for as long as they get no new point.
 
-    ``power``, of the last time, and ``peak`` are products of burst and families; a height is a power, scaled to
-    [0, 1). ``change`` is the height's per hour. ``potential`` depends on the half-life that the course was made with.
+    ``height`` (of the last time) and ``peak`` are in [0, 1), ``change`` is the height's per hour. ``potential`` depends
+    on the half-life that the course was made with.
     """
 
     last: datetime
     potential: float
-    power: float
+    height: float
     peak: float
     change: float
-    rising: bool
 
     def at(self, now: datetime, half_life: timedelta) -> Rating:
         """The rating at ``now``; a time before ``last``, which only clocks that differ can give, counts as ``last``."""
         left = decay(now - self.last, half_life)
         fresh = now - self.last < STALE
-        velocity = self.change if fresh else -scaled(self.power) * left * math.log(2) / (half_life / _HOUR)
+        velocity = self.change if fresh else -self.height * left * math.log(2) / (half_life / _HOUR)
+        before = max(self.height - self.change * RISE_HOURS, 0.0)
         stage: Stage = "peaking"
-        if self.power * left < FADED * self.peak or self.peak == 0:
+        if power(self.height) * left < FADED * power(self.peak) or self.peak == 0:
             stage = "fading"
-        elif self.rising and fresh:
+        elif fresh and power(self.height) > RISING * power(before):
             stage = "rising"
         return Rating(min(self.potential * left, 1.0), velocity, stage)
 
@@ -163,8 +163,8 @@ def course(
 ) -> Course:
     """One topic's course from all its points, in any order, at least one of them.
 
-    Times are hours. At each of the last ``PEAK_HOURS`` in which the topic was seen, power = Σ burst × families, over
-    the families that see more than they expect.
+    Time goes by whole hours. In each of the last ``PEAK_HOURS`` in which the topic was seen, height = scaled(power) of
+    power = Σ burst × number of families, over the families that see more than they expect.
 
     Args:
         unit: as ``units`` gives it.
@@ -181,21 +181,26 @@ def course(
             continue
         times[slot] = max(point.at, times.get(slot, point.at))
         sightings[point.family].add(slot, point, unit.get(point.source))
-    power = _power(sightings.values(), read, first)
-    # The last PEAK_HOURS of the slots are those that power has.
-    powers = {at: float(power[slot - _HOURS]) for slot, at in times.items() if slot >= _HOURS - PEAK_HOURS}
-    last = max(powers)
-    before = float(power[-1 - RISE_HOURS])
-    seen_before = any(last - at >= RISE_HOURS * _HOUR for at in times.values())
-    since = RISE_HOURS * _HOUR if seen_before else max(last - (began or last), _HOUR)
+    powers = _powers(sightings.values(), read, first)
+    # The last PEAK_HOURS of the slots are those that powers has.
+    heights = {at: scaled(float(powers[slot - _HOURS])) for slot, at in times.items() if slot >= _HOURS - PEAK_HOURS}
+    last, before = max(heights), scaled(float(powers[-1 - RISE_HOURS]))
     return Course(
         last=last,
-        potential=max(scaled(each) * decay(last - at, half_life) for at, each in powers.items()),
-        power=powers[last],
-        peak=max(powers.values()),
-        change=(scaled(powers[last]) - scaled(before)) / (since / _HOUR),
-        rising=powers[last] > RISING * before and since <= RISE_HOURS * _HOUR,
+        potential=max(height * decay(last - at, half_life) for at, height in heights.items()),
+        height=heights[last],
+        peak=max(heights.values()),
+        change=_change_per_hour(heights[last], before, last, min(times.values()), began),
     )
+
+
+def _change_per_hour(height: float, before: float, last: datetime, first: datetime, began: datetime | None) -> float:
+    """Against the height ``RISE_HOURS`` ago. What was not seen by then has risen from nothing since it began; where it
+    began before that without being seen it may be anywhere in its course, and the change is 0."""
+    if last - first >= RISE_HOURS * _HOUR:
+        return (height - before) / RISE_HOURS
+    since = (last - min(began or last, first)) / _HOUR
+    return height / max(since, 1.0) if since < RISE_HOURS else 0.0
 
 
 def units(points: Iterable[Point]) -> dict[str, float]:
@@ -247,6 +252,11 @@ def scaled(value: float) -> float:
     return value / (value + HALF_SCORE)
 
 
+def power(height: float) -> float:
+    """``scaled`` undone: heights near 1 say little of how far apart two topics, or two moments, are."""
+    return HALF_SCORE * height / (1 - height)
+
+
 def decay(age: timedelta, half_life: timedelta) -> float:
     """0.5 ** (age / half-life); 1 for an age below 0, which only clocks that differ can give."""
     return math.pow(0.5, max(age, timedelta()) / half_life)
@@ -271,7 +281,7 @@ class _Sightings(NamedTuple):
             self.values[slot] = value
 
 
-def _power(families: Iterable[_Sightings], read: Coverage | None, first: int) -> _Line:
+def _powers(families: Iterable[_Sightings], read: Coverage | None, first: int) -> _Line:
     """Σ burst × families that burst, for each of the last ``PEAK_HOURS`` slots."""
     total, agreeing = np.zeros(PEAK_HOURS), np.zeros(PEAK_HOURS)
     for family in families:

@@ -18,6 +18,7 @@ from ingest.score import (
     coverage,
     decay,
     hour_of,
+    power,
     rate,
     scaled,
     strength,
@@ -107,7 +108,7 @@ def test_a_course_scores_by_the_strongest_of_its_moments(found: list[Row], hours
     if earlier := [each for each in points if each.at <= moment]:
         then = course(earlier, UNIT, HALF_LIFE)
         if max(each.at for each in points) - then.last < (PEAK_HOURS - 1) * HOUR:
-            assert now >= scaled(then.power) * decay(NOW - then.last, HALF_LIFE) - 1e-9
+            assert now >= then.height * decay(NOW - then.last, HALF_LIFE) - 1e-9
 
 
 @given(rows, st.integers(0, 10**6))
@@ -208,6 +209,11 @@ def test_stages() -> None:
     assert falling.velocity < 0
     assert rated(point(0), hours=10).stage == "fading"
     assert rated(point(0), hours=10).velocity < 0
+
+
+@given(st.floats(0, 1e6))
+def test_power_undoes_scaled(value: float) -> None:
+    assert power(scaled(value)) == pytest.approx(value, rel=1e-6)
 
 
 def test_decay() -> None:
