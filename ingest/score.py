@@ -36,7 +36,7 @@ WINDOW_HOURS = 6
 case; a longer window finds bursts no better and their end later."""
 
 BASELINE_DAYS = 14
-"""The baseline are the strongest sightings of each of so many days (24 hours each, back from the time itself)."""
+"""The baseline is made of the strongest sightings on each of so many days (24 hours each, back from the time itself)."""
 
 WEEKS = (7, 14)
 """Days ago that were the same day of the week: no less than then is expected."""
@@ -50,10 +50,10 @@ HISTORY = (PEAK_HOURS + _DAY * (BASELINE_DAYS + 1)) * _HOUR
 ABSENT = 0.25
 """The strength of what is not listed on a day when the list was read: half of the least that is listed."""
 
-PRIOR = 0.4
+PRIOR = 0.33
 PRIOR_DAYS = 1.0
-"""Before there is a past, as much is expected as on so many days of ``PRIOR``. It is more than ``ABSENT``: that a thing
-was not there before is not known on the first day."""
+"""Before there is a past, as much is expected as after so many days of ``PRIOR``. It is more than ``ABSENT``: that a
+thing was not there before is not known on the first day. More yet, and a first day's lone headlines would not burst."""
 
 VARIANCE_DAYS = 3.0
 """The weight, in days, of the chi-square's own variance against the one that was measured."""
@@ -62,8 +62,8 @@ UNKNOWN = 0.7
 """The strength of an item without a volume (a headline): something between the least of a list and its median."""
 
 CAP = 6.0
-"""The limit of one family's burst. With it a single family stays below a score of 0.6, which two reach that see a
-topic at a usual volume for the first time."""
+"""The limit of one family's burst. A single one thus stays below a score of 0.6, which two exceed that see a topic at a
+usual volume for the first time in two weeks."""
 
 HALF_SCORE = 4.0
 """The product of burst and families that gives a score of one half."""
