@@ -36,7 +36,7 @@ WINDOW_HOURS = 6
 case; a longer window finds bursts no better and their end later."""
 
 BASELINE_DAYS = 14
-"""The baseline is made of the strongest sightings on each of so many days (24 hours each, back from the time itself)."""
+"""The baseline is made of the strongest sightings of each of so many days (24 hours each, back from the time)."""
 
 WEEKS = (7, 14)
 """Days ago that were the same day of the week: no less than then is expected."""
