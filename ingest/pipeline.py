@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from ingest.merge import Topic, merge
 from ingest.observation import MAX_EVIDENCE, Observation
 from ingest.safety import Vocabulary, judge
-from ingest.score import Point, Rating, rate, units
+from ingest.score import Point, Rating, coverage, rate, units
 from trendrag.types import Trend
 
 MIN_SCORE = 0.02
@@ -46,7 +46,7 @@ def decide(
     for point in points:
         by_item[point.source, point.key].append(point)
         by_form[point.form].append(point)
-    unit = units(points)
+    unit, read = units(points), coverage(points)
     merged = merge(each for each in observations if each.at >= now - max_age)
     trends: list[Trend] = []
     withheld: Counter[str] = Counter()
@@ -55,7 +55,7 @@ def decide(
         if not verdict.allowed:
             withheld[verdict.reason or "unsafe"] += 1
             continue
-        rating = rate(_points(topic, by_item, by_form), unit, now, half_life, topic.first_seen)
+        rating = rate(_points(topic, by_item, by_form), unit, now, half_life, topic.first_seen, read)
         if rating.score < MIN_SCORE:
             merged.left_out["no more talked of than usual"] += len(topic.members)
         else:

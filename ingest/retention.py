@@ -12,7 +12,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from ingest.database import mapped_errors
 from ingest.schema import FetchRow, ObservationRow, SourceRow
-from ingest.score import BASELINE_DAYS, WINDOW
+from ingest.score import HISTORY
 from trendrag.errors import ConfigurationError
 from trendrag.settings import IngestSettings
 
@@ -32,7 +32,7 @@ BATCHES = 100
 
 def needed_for(settings: IngestSettings) -> timedelta:
     """How far back the score looks: the baseline of a trend that was last seen ``max_age_hours`` ago."""
-    return timedelta(hours=settings.max_age_hours) + WINDOW * (BASELINE_DAYS + 1)
+    return timedelta(hours=settings.max_age_hours) + HISTORY
 
 
 def kept_for(settings: IngestSettings) -> timedelta:

@@ -1,41 +1,91 @@
 """How strongly a topic bursts, and whether it rises, peaks or fades. Pure: the time and all numbers are arguments.
 
 The base is Mastodon's trends: the chi-square burst (observed − expected)² / expected of a thing against its own past,
-its peak decaying with a half-life. Added here: sources count in different units, so that volumes are first put on one
-scale; and agreement between publishers that don't belong together multiplies the burst.
+its peak decaying with a half-life. Added here:
+
+- Sources count in different units, so that volumes are first put on one scale (``strength``).
+- Lists are cut off: a topic that is absent from one was weak, not at 0 (``ABSENT``). Where the list itself could not be
+  read nothing is known, and that day has no part in the baseline (``Coverage``).
+- What comes every week is expected on its day.
+- The variance, which in a chi-square is what is expected, is learnt from the topic's own past: some come and go.
+- Agreement between publishers that don't belong together multiplies the burst, and no family counts for more than
+  ``CAP``: one alone can't outdo two that agree.
+
+docs/scoring.md has the figures for each.
 """
 
 import math
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from itertools import pairwise
+from datetime import UTC, datetime, timedelta
 from statistics import median
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from trendrag.types import Stage
 
-WINDOW = timedelta(hours=24)
-"""What is observed at a time is what was seen in the window before it."""
+_DAY = 24
+_HOUR = timedelta(hours=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-BASELINE_DAYS = 7
-"""The baseline is the mean over so many days before the window. Days on which a topic was not seen count as 0."""
+WINDOW_HOURS = 6
+"""What is observed at a time is the strongest sighting of so many hours before it. Lists speak of the last day in any
+case; a longer window finds bursts no better and their end later."""
 
-FLOOR = 0.25
-"""The least that is expected, as a strength. It stands in for the baseline of a first sighting, which has no past: with
-an expectation of 0 every new thing would burst infinitely. A median item of one source, seen first now, then bursts
-(1 − 0.25)² / 0.25 = 2.25."""
+BASELINE_DAYS = 14
+"""The baseline is made of the strongest sightings of each of so many days (24 hours each, back from the time)."""
+
+WEEKS = (7, 14)
+"""Days ago that were the same day of the week: no less than then is expected."""
+
+PEAK_HOURS = 72
+"""A topic's moments are looked at for so long before its last sighting."""
+
+HISTORY = (PEAK_HOURS + _DAY * (BASELINE_DAYS + 1)) * _HOUR
+"""Points that are older than a topic's last one by more than this change nothing."""
+
+ABSENT = 0.25
+"""The strength of what is not listed on a day when the list was read: half of the least that is listed."""
+
+PRIOR = 0.33
+PRIOR_DAYS = 1.0
+"""Before there is a past, as much is expected as after so many days of ``PRIOR``. It is more than ``ABSENT``: that a
+thing was not there before is not known on the first day. More yet, and a first day's lone headlines would not burst."""
+
+VARIANCE_DAYS = 3.0
+"""The weight, in days, of the chi-square's own variance against the one that was measured."""
+
+UNKNOWN = 0.7
+"""The strength of an item without a volume (a headline): something between the least of a list and its median."""
+
+CAP = 6.0
+"""The limit of one family's burst. A single one thus stays below a score of 0.6, which two exceed that see a topic at a
+usual volume for the first time in two weeks."""
 
 HALF_SCORE = 4.0
 """The product of burst and families that gives a score of one half."""
 
-RISING_PER_HOUR = 0.05
-FADED = 0.7
-_HOUR = timedelta(hours=1)
+RISE_HOURS = 12
+RISING = 1.5
+"""A topic rises while its power is so many times that of ``RISE_HOURS`` before."""
+
+FADED = 0.6
+"""It fades once its power, decayed, is below this part of its peak's."""
+
 STALE = timedelta(hours=3)
 """Not seen for so long, a topic's course is its decay rather than its last change."""
+
+_HOURS = HISTORY // _HOUR
+_DAYS_BEFORE = np.arange(_HOURS - PEAK_HOURS, _HOURS) - _DAY * np.arange(1, BASELINE_DAYS + 1)[:, None]
+"""(days back, slots): where the day so far back of each of the last slots ends."""
+
+_Line = NDArray[np.float64]
+
+Coverage = Mapping[str, NDArray[np.int64]]
+"""Per source the hours since 1970, ascending, in which it is known to have been read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +110,99 @@ class Rating:
     stage: Stage
 
 
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What a topic's points come to: its rating at ``last`` or any later time follows from it, without the points.
+
+    Everything decays with one half-life, so that the strongest moment stays the strongest: score(now) = max over times
+    t of height(t) × decay(now − t) = potential × decay(now − last). Sorted by potential × 2 ** (last / half-life),
+    courses therefore keep their order for as long as they get no new point.
+
+    ``height`` (of the last time) and ``peak`` are in [0, 1), ``change`` is the height's per hour. ``potential`` depends
+    on the half-life that the course was made with.
+    """
+
+    last: datetime
+    potential: float
+    height: float
+    peak: float
+    change: float
+
+    def at(self, now: datetime, half_life: timedelta) -> Rating:
+        """The rating at ``now``; a time before ``last``, which only clocks that differ can give, counts as ``last``."""
+        left = decay(now - self.last, half_life)
+        fresh = now - self.last < STALE
+        velocity = self.change if fresh else -self.height * left * math.log(2) / (half_life / _HOUR)
+        before = max(self.height - self.change * RISE_HOURS, 0.0)
+        stage: Stage = "peaking"
+        if power(self.height) * left < FADED * power(self.peak) or self.peak == 0:
+            stage = "fading"
+        elif fresh and power(self.height) > RISING * power(before):
+            stage = "rising"
+        return Rating(min(self.potential * left, 1.0), velocity, stage)
+
+
+def rate(
+    points: Sequence[Point],
+    unit: Mapping[str, float],
+    now: datetime,
+    half_life: timedelta,
+    began: datetime | None = None,
+    read: Coverage | None = None,
+) -> Rating:
+    """One topic's rating at ``now``: ``course`` and ``Course.at`` in one."""
+    return course(points, unit, half_life, began, read).at(now, half_life)
+
+
+def course(
+    points: Sequence[Point],
+    unit: Mapping[str, float],
+    half_life: timedelta,
+    began: datetime | None = None,
+    read: Coverage | None = None,
+) -> Course:
+    """One topic's course from all its points, in any order, at least one of them.
+
+    Time goes by whole hours. In each of the last ``PEAK_HOURS`` in which the topic was seen, height = scaled(power) of
+    power = Σ burst × number of families, over the families that see more than they expect.
+
+    Args:
+        unit: as ``units`` gives it.
+        began: when the sources say that the topic started, where they do.
+        read: as ``coverage`` gives it, from the points of all topics. Without it every source counts as always read.
+    """
+    hours = [hour_of(point.at) for point in points]
+    first = max(hours) + 1 - _HOURS
+    times: dict[int, datetime] = {}
+    sightings: dict[str, _Sightings] = defaultdict(lambda: _Sightings({}, {}, set()))
+    for point, hour in zip(points, hours, strict=True):
+        slot = hour - first
+        if slot < 0:
+            continue
+        times[slot] = max(point.at, times.get(slot, point.at))
+        sightings[point.family].add(slot, point, unit.get(point.source))
+    powers = _powers(sightings.values(), read, first)
+    # The last PEAK_HOURS of the slots are those that powers has.
+    heights = {at: scaled(float(powers[slot - _HOURS])) for slot, at in times.items() if slot >= _HOURS - PEAK_HOURS}
+    last, before = max(heights), scaled(float(powers[-1 - RISE_HOURS]))
+    return Course(
+        last=last,
+        potential=max(height * decay(last - at, half_life) for at, height in heights.items()),
+        height=heights[last],
+        peak=max(heights.values()),
+        change=_change_per_hour(heights[last], before, last, min(times.values()), began),
+    )
+
+
+def _change_per_hour(height: float, before: float, last: datetime, first: datetime, began: datetime | None) -> float:
+    """Against the height ``RISE_HOURS`` ago. What was not seen by then has risen from nothing since it began; where it
+    began before that without being seen it may be anywhere in its course, and the change is 0."""
+    if last - first >= RISE_HOURS * _HOUR:
+        return (height - before) / RISE_HOURS
+    since = (last - min(began or last, first)) / _HOUR
+    return height / max(since, 1.0) if since < RISE_HOURS else 0.0
+
+
 def units(points: Iterable[Point]) -> dict[str, float]:
     """Per source the volume that is ordinary in its lists: the median of its positive volumes."""
     volumes: dict[str, list[int]] = defaultdict(list)
@@ -69,24 +212,39 @@ def units(points: Iterable[Point]) -> dict[str, float]:
     return {source: float(median(found)) for source, found in volumes.items()}
 
 
+def coverage(points: Iterable[Point]) -> Coverage:
+    """When each source was read, as far as points tell: in the hours of which it said anything about any topic."""
+    hours: dict[str, set[int]] = defaultdict(set)
+    for point in points:
+        hours[point.source].add(hour_of(point.at))
+    return {source: np.array(sorted(found), dtype=np.int64) for source, found in hours.items()}
+
+
+def hour_of(at: datetime) -> int:
+    """Whole hours since 1970."""
+    return (at - _EPOCH) // _HOUR
+
+
 def strength(volume: float | None, unit: float | None) -> float:
     """A volume on the common scale: ½ + ½ log2(1 + volume / unit), 0 for none. The source's median item is 1, ten times
     that 2.2, and the least item of a list ½: to be listed is news.
 
-    The logarithm is there because volumes within a list differ by orders of magnitude. What has no volume (a headline)
-    counts as a median item.
+    The logarithm is there because volumes within a list differ by orders of magnitude.
     """
     if volume is None:
-        return 1.0
+        return UNKNOWN
     if volume <= 0:
         return 0.0
     return 0.5 + 0.5 * math.log2(1 + volume / unit) if unit else 1.0
 
 
-def burst(observed: float, expected: float) -> float:
-    """Chi-square of one cell, (observed − expected)² / expected, where more was seen than expected; else 0."""
-    expected = max(expected, FLOOR)
-    return (observed - expected) ** 2 / expected if observed > expected else 0.0
+def burst(observed: _Line, expected: _Line, variance: _Line) -> _Line:
+    """x · CAP / (x + CAP) of x = (observed − expected)² / variance where more was seen than expected; else 0.
+
+    With a variance equal to what is expected, x is the chi-square of one cell.
+    """
+    more: _Line = np.maximum(observed - expected, 0.0) ** 2 / variance
+    return more * CAP / (more + CAP)
 
 
 def scaled(value: float) -> float:
@@ -94,84 +252,87 @@ def scaled(value: float) -> float:
     return value / (value + HALF_SCORE)
 
 
+def power(height: float) -> float:
+    """``scaled`` undone: heights near 1 say little of how far apart two topics, or two moments, are."""
+    return HALF_SCORE * height / (1 - height)
+
+
 def decay(age: timedelta, half_life: timedelta) -> float:
     """0.5 ** (age / half-life); 1 for an age below 0, which only clocks that differ can give."""
     return math.pow(0.5, max(age, timedelta()) / half_life)
 
 
-def rate(
-    points: Sequence[Point],
-    unit: Mapping[str, float],
-    now: datetime,
-    half_life: timedelta,
-    began: datetime | None = None,
-) -> Rating:
-    """One topic's rating from all its points, in any order, at least one of them.
+class _Sightings(NamedTuple):
+    """What one family said of a topic: by slot the strongest sighting, what its source calls usual for it, and the
+    sources. A slot is an hour, the last of ``_HOURS`` that of the topic's last point."""
 
-    The score is its strongest moment, decayed to now: max over times t of height(t) × decay(now − t), where
-    height = scaled(burst × families). ``began`` is when the sources say that it started, where they do.
-    """
-    heights = _heights(points, unit)
-    last = max(heights)
-    peak = max(heights.values())
-    current = heights[last] * decay(now - last, half_life)
-    score = max(height * decay(now - at, half_life) for at, height in heights.items())
-    if now - last >= STALE:
-        velocity = -current * math.log(2) / (half_life / _HOUR)
-    else:
-        velocity = _change_per_hour(heights, last, began)
-    stage: Stage = "peaking"
-    if current < FADED * peak or peak == 0:
-        stage = "fading"
-    elif velocity >= RISING_PER_HOUR and heights[last] == peak:
-        stage = "rising"
-    return Rating(min(score, 1.0), velocity, stage)
+    values: dict[int, float]
+    usual: dict[int, float]
+    sources: set[str]
+
+    def add(self, slot: int, point: Point, unit: float | None) -> None:
+        value = strength(point.volume, unit)
+        self.sources.add(point.source)
+        if value >= self.values.get(slot, 0.0):
+            usual = 0.0 if point.usual is None else min(strength(point.usual, unit), value)
+            # Of two that are equally strong the one that is less unusual, so that their order does not matter.
+            same = self.values.get(slot) == value
+            self.usual[slot] = max(usual, self.usual[slot]) if same else usual
+            self.values[slot] = value
 
 
-def _change_per_hour(heights: Mapping[datetime, float], last: datetime, began: datetime | None) -> float:
-    """Against the height an hour or more before. What has no before has risen from nothing since it began."""
-    before = [at for at in heights if last - at >= _HOUR]
-    if not before:
-        return heights[last] / max((last - (began or last)) / _HOUR, 1.0)
-    earlier = max(before)
-    return (heights[last] - heights[earlier]) / ((last - earlier) / _HOUR)
+def _powers(families: Iterable[_Sightings], read: Coverage | None, first: int) -> _Line:
+    """Σ burst × families that burst, for each of the last ``PEAK_HOURS`` slots."""
+    total, agreeing = np.zeros(PEAK_HOURS), np.zeros(PEAK_HOURS)
+    for family in families:
+        known = None if read is None else _slots_read(read, family.sources, first)
+        found = _family_burst(family, known)
+        total += found
+        agreeing += found > 0
+    return total * agreeing
 
 
-class _Seen(NamedTuple):
-    """A sighting on the common scale. ``usual`` is the part of ``value`` that the source itself calls usual."""
-
-    at: datetime
-    family: str
-    value: float
-    usual: float
-
-
-def _seen(point: Point, unit: float | None) -> _Seen:
-    value = strength(point.volume, unit)
-    part = min(point.usual / point.volume, 1.0) if point.usual is not None and point.volume else 0.0
-    return _Seen(point.at, point.family, value, value * part)
+def _slots_read(read: Coverage, sources: Iterable[str], first: int) -> _Line:
+    line = np.zeros(_HOURS)
+    for source in sources:
+        if source in read:
+            hours = read[source]
+            line[hours[np.searchsorted(hours, first) : np.searchsorted(hours, first + _HOURS)] - first] = 1.0
+    return line
 
 
-def _heights(points: Sequence[Point], unit: Mapping[str, float]) -> dict[datetime, float]:
-    """Scaled burst × families, undecayed, at each time of the last three days at which the topic was seen."""
-    seen = sorted(_seen(point, unit.get(point.source)) for point in points)
-    times = [each.at for each in seen]
-    heights: dict[datetime, float] = {}
-    for at in set(times[bisect_right(times, times[-1] - timedelta(days=3)) :]):
-        # One more edge than days: slices of (edge, next edge], the last of which is the window itself.
-        edges = [bisect_right(times, at - WINDOW * back) for back in range(BASELINE_DAYS + 1, -1, -1)]
-        *past, window = (_by_family(seen[start:end]) for start, end in pairwise(edges))
-        own = sum(each.value for day in past for each in day) / BASELINE_DAYS
-        usual = sum(each.usual for each in window)
-        observed = sum(each.value for each in window)
-        heights[at] = scaled(burst(observed, max(own, usual)) * len(window))
-    return heights
+def _family_burst(seen: _Sightings, read: _Line | None) -> _Line:
+    values = _line(seen.values)
+    past = _days_before(values)
+    known = np.ones_like(past) if read is None else _days_before(read)
+    past = np.maximum(past, ABSENT) * known
+    days = known.sum(axis=0)
+    mean = (PRIOR_DAYS * PRIOR + past.sum(axis=0)) / (PRIOR_DAYS + days)
+    measured = (known * (past - mean) ** 2).sum(axis=0)
+    variance = (VARIANCE_DAYS * mean + measured) / (VARIANCE_DAYS + days)
+    same_day = past[[back - 1 for back in WEEKS]].max(axis=0)
+    usual = _strongest(_line(seen.usual), WINDOW_HOURS)[-PEAK_HOURS:]
+    expected = np.maximum(np.maximum(mean, same_day), usual)
+    return burst(_strongest(values, WINDOW_HOURS)[-PEAK_HOURS:], expected, variance)
 
 
-def _by_family(seen: Iterable[_Seen]) -> list[_Seen]:
-    """Each family's strongest sighting; families of strength 0 are left out."""
-    best: dict[str, _Seen] = {}
-    for each in seen:
-        if each.value > 0 and (each.family not in best or each.value >= best[each.family].value):
-            best[each.family] = each
-    return list(best.values())
+def _line(values: Mapping[int, float]) -> _Line:
+    line = np.zeros(_HOURS)
+    line[list(values)] = list(values.values())
+    return line
+
+
+def _days_before(line: _Line) -> _Line:
+    """(days back, slots): the maximum of each of the ``BASELINE_DAYS`` days before each of the last slots."""
+    before: _Line = _strongest(line, _DAY)[_DAYS_BEFORE]
+    return before
+
+
+def _strongest(line: _Line, hours: int) -> _Line:
+    """The maximum over the ``hours`` up to and with each slot, by widening a window to at most its double."""
+    width = 1
+    while width < hours:
+        step = min(width, hours - width)
+        line = np.concatenate([line[:step], np.maximum(line[step:], line[:-step])])
+        width += step
+    return line
