@@ -10,6 +10,7 @@
     score.py       topics → burst, stage        ├ pure; the time is an argument
     safety.py      what may not reach a caption ┘
     refresh.py     the composition of all these; commands.py shows it
+    schedule.py    refreshes one after the other, in one process at a time (leader.py); metrics.py tells of them
     check.py       one source by itself, nothing stored; recognise.py says what some bytes are
     source_file.py the user's list, appended to; source_commands.py and source_report.py show both
 

@@ -18,7 +18,8 @@ from trendrag.settings import IngestSettings, Settings, default_data_dir
 HOURS = 7 * 24
 GROWTH = 24 * 2**20
 """What the process may have grown by in bytes, from the end of day 2 to the end of day 7. In that time the past that
-scores are measured against grows from 2 days to 7, of at most 11."""
+scores are measured against grows from 2 days to 7, of at most 11, and SQLAlchemy's cache of statements fills up (150
+for each table, since each refresh has an engine of its own)."""
 
 
 @pytest.fixture(scope="module")
