@@ -11,9 +11,6 @@ from ingest.observation import MAX_PHRASE_CHARS
 from trendrag.text import normal_form
 
 MAX_PHRASE_WORDS = 8
-MAX_HEADLINE_WORDS = 6
-"""A headline of so few words is taken whole. Shorter than for phrases: it is a sentence more often than not."""
-
 MAX_SPAN_WORDS = 4
 MAX_WORD_CHARS = 40
 
@@ -36,9 +33,7 @@ here there now today year years week day look guide tips ways things every all o
 get gets got make makes made with from for of and or in on at to by as not no if than then big review
 der die das ein eine wie was warum wer neue neuer neues le les un une des comment pourquoi
 """
-_OPENING_WORDS = "i we you why how what when where who is are was were can should do does did wie warum was"
 _EMPTY = frozenset(_EMPTY_WORDS.split())
-_OPENERS = frozenset(_OPENING_WORDS.split())
 
 
 def headline_text(title: str) -> str:
@@ -57,17 +52,6 @@ def usable_name(text: str) -> bool:
         and max(map(len, words)) <= MAX_WORD_CHARS
         and len(form) >= 2
         and any(char.isalpha() for char in form)
-    )
-
-
-def whole_headline(text: str) -> bool:
-    """True for a headline that is a phrase rather than a sentence: short, no question, not begun like a sentence."""
-    words = text.split()
-    return (
-        usable_name(text)
-        and len(words) <= MAX_HEADLINE_WORDS
-        and not text.endswith(("?", "!", ":"))
-        and words[0].casefold() not in _OPENERS
     )
 
 

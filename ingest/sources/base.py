@@ -18,7 +18,7 @@ from trendrag.types import Frozen
 SourceId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Region = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
 _LANGUAGE = r"^[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8})*$"
-Language = Annotated[str, StringConstraints(pattern=_LANGUAGE)]
+Language = Annotated[str, StringConstraints(pattern=_LANGUAGE, max_length=35)]
 Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+(:[0-9]{1,5})?$", max_length=255)]
 _INTERVAL = re.compile(r"([0-9]{1,4})\s*([mh])")
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1)}

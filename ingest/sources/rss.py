@@ -13,9 +13,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 import feedparser
-from pydantic import AfterValidator
+from pydantic import AfterValidator, StringConstraints
 
-from ingest.observation import Intake, Parsed, checked_url
+from ingest.observation import MAX_NAME_CHARS, Intake, Parsed, checked_url
 from ingest.sources.base import Interval, Region, SourceEntry, language_tag, looks_like_html
 from trendrag.errors import ParseError
 
@@ -50,7 +50,7 @@ class Rss(SourceEntry):
 
     type: Literal["rss"]
     url: Annotated[str, AfterValidator(_is_url)]
-    publisher: str | None = None
+    publisher: Annotated[str, StringConstraints(max_length=MAX_NAME_CHARS)] | None = None
     region: Region | None = None
 
     every: Interval = timedelta(minutes=30)

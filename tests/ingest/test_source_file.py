@@ -51,6 +51,8 @@ def test_what_is_added_reads_back_equal(publisher: str, categories: tuple[str, .
         ({"id": "other", "type": "hackernews"}, "already, as 'hn'"),
         (FEED | {"id": "Not an id"}, "id: "),
         (FEED | {"region": "Mars"}, "region: "),
+        (FEED | {"publisher": "a" * 81}, "publisher: .*80 char"),
+        (FEED | {"language": "en" + "-abcdefgh" * 4}, "language: .*35 char"),
         ({"id": "g", "type": "google_trends"}, "region: Field required"),
         ({"id": "g", "type": "hackernews", "region": "US"}, "region: unknown field"),
     ],
