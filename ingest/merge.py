@@ -1,43 +1,39 @@
 """Observations to topics: what several sources say of one thing, under one name. Pure, and independent of order.
 
-Two names are one topic where their normal forms agree without spaces, so that "#worldcup" is "World Cup". Headlines
-join the topics that they name; a headline that names none gives its own topic only where it holds a phrase that a
-caption could use, and is left out otherwise (counted). Near-duplicates in other words are not looked for here.
+Names whose normal forms agree without spaces are one group, so that "#worldcup" is "World Cup". Headlines join the
+groups that they name; a headline that names none makes a group of its own only where it holds a phrase that a caption
+could use (``headlines``), and is left out otherwise (counted). Groups in other wordings of one topic are then united
+(``same`` says which, ``unite`` how). A topic keeps the id of the form that was seen first.
 """
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from ingest.observation import MAX_PHRASE_CHARS, Observation, joined_form
-from ingest.phrases import (
-    capitalised_after_first,
-    headline_text,
-    name_spans,
-    quoted_title,
-    spelled_hashtag,
-    usable_name,
-    whole_headline,
-    without_qualifier,
-)
+from ingest.offers import offer, own_name
+from ingest.phrases import capitalised_after_first, headline_text, spelled_hashtag
+from ingest.same import Named
+from ingest.unite import united
 from trendrag.text import clean_line, normal_form
 from trendrag.types import Evidence
 
 MAX_ALIASES = 6
 MAX_CATEGORIES = 5
 MAX_SUMMARY_CHARS = 160
-_MIN_CONTAINED = 4
-"""Letters that a name must have before its mere appearance in a headline counts."""
 
-_MAX_CONTAINED_WORDS = 6
+NOT_USABLE = "not usable as a phrase"
+NO_PHRASE = "headline without a phrase of its own"
+"""Why an observation gives no topic."""
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
     """``evidence`` is all there is, the best first. ``context`` are headlines that may be about the topic: enough to be
-    careful for, not enough to count. ``qualifiers`` are what an encyclopaedia calls it ("2021 film")."""
+    careful for, not enough to count. ``qualifiers`` are what an encyclopaedia calls it ("2021 film"). ``forms`` are the
+    joined normal forms of all its names, ``form`` the one that was seen first, from which the id is made."""
 
     id: str
     phrase: str
@@ -51,6 +47,7 @@ class Topic:
     qualifiers: tuple[str, ...]
     members: tuple[Observation, ...]
     form: str
+    forms: tuple[str, ...]
     first_seen: datetime
     last_seen: datetime
 
@@ -62,27 +59,34 @@ class Merged:
 
 
 @dataclass(slots=True)
-class _Group:
+class Group:
     names: Counter[str] = field(default_factory=Counter)
     qualifiers: set[str] = field(default_factory=set)
     members: list[Observation] = field(default_factory=list)
     context: list[str] = field(default_factory=list)
 
 
-def merge(observations: Iterable[Observation]) -> Merged:
-    """Topics in the order of their ids."""
+def merge(observations: Iterable[Observation], known_since: Mapping[str, datetime] | None = None) -> Merged:
+    """Topics in the order of their ids.
+
+    Args:
+        known_since: when forms were first seen, where that was before the observations given. It keeps a topic's id
+            when the observation that gave it is no longer among them.
+    """
     ordered = sorted(observations, key=_order)
-    groups: dict[str, _Group] = defaultdict(_Group)
+    groups: dict[str, Group] = defaultdict(Group)
     left_out: Counter[str] = Counter()
     headlines: list[Observation] = []
     for seen in ordered:
         if seen.kind == "headline":
             headlines.append(seen)
         elif not _add_named(groups, seen):
-            left_out["not usable as a phrase"] += 1
+            left_out[NOT_USABLE] += 1
     for loose in _join(groups, headlines):
-        left_out["headline without a phrase of its own"] += not _add_named_by_itself(groups, loose)
-    topics = (_topic(form, group) for form, group in groups.items() if group.members)
+        left_out[NO_PHRASE] += not _add_named_by_itself(groups, loose)
+    groups = {form: group for form, group in groups.items() if group.members}
+    joined = united(named(form, group.names, group.members) for form, group in groups.items())
+    topics = (topic_of(by_age(forms, groups, known_since or {}), groups) for forms in joined)
     return Merged(tuple(sorted(topics, key=lambda topic: topic.id)), +left_out)
 
 
@@ -90,36 +94,35 @@ def _order(seen: Observation) -> tuple[str, str, str, str, str, datetime, int]:
     return (seen.source, seen.key, seen.bucket, seen.title, seen.family, seen.at, seen.volume or 0)
 
 
-def _add_named(groups: dict[str, _Group], seen: Observation) -> bool:
-    name, qualifier = without_qualifier(seen.title) if seen.kind == "article" else (seen.title, None)
-    form = joined_form(name)
-    if not form or not usable_name(name):
+def _add_named(groups: dict[str, Group], seen: Observation) -> bool:
+    offered = offer(seen)
+    if not offered.form:
         return False
-    group = groups[form]
-    group.names[name] += 1
+    group = groups[offered.form]
+    group.names[offered.name] += 1
     group.members.append(seen)
-    if qualifier:
-        group.qualifiers.add(qualifier)
+    if offered.qualifier:
+        group.qualifiers.add(offered.qualifier)
     return True
 
 
-def _join(groups: dict[str, _Group], headlines: Sequence[Observation]) -> list[Observation]:
+def _join(groups: dict[str, Group], headlines: Sequence[Observation]) -> list[Observation]:
     """Puts headlines to the topics that they name, then to names that two publishers share; gives those left."""
     named = set(groups)
-    loose: list[Observation] = []
+    loose: list[tuple[Observation, Mapping[str, str]]] = []
     for seen in headlines:
-        found = _named_in(seen.title, named)
-        for form, proper in found.items():
-            if proper:
+        offered = offer(seen)
+        found = {form: sure for form, sure in offered.mentions.items() if form in named}
+        for form, sure in found.items():
+            if sure:
                 groups[form].members.append(seen)
             else:
                 groups[form].context.append(seen.title)
         if not any(found.values()):
-            loose.append(seen)
+            loose.append((seen, offered.spans))
     shared = _shared_spans(loose)
     rest: list[Observation] = []
-    for seen in loose:
-        spans = {joined_form(span): span for span in name_spans(headline_text(seen.title))}
+    for seen, spans in loose:
         best = max((form for form in spans if form in shared), key=lambda f: (spans[f].count(" "), f), default=None)
         if best is None:
             rest.append(seen)
@@ -129,10 +132,9 @@ def _join(groups: dict[str, _Group], headlines: Sequence[Observation]) -> list[O
     return rest
 
 
-def _add_named_by_itself(groups: dict[str, _Group], seen: Observation) -> bool:
-    text = headline_text(seen.title)
-    name = text if whole_headline(text) else quoted_title(text)
-    if name is None or not joined_form(name):
+def _add_named_by_itself(groups: dict[str, Group], seen: Observation) -> bool:
+    name = own_name(seen)
+    if name is None:
         return False
     group = groups[joined_form(name)]
     group.names[name] += 1
@@ -140,42 +142,45 @@ def _add_named_by_itself(groups: dict[str, _Group], seen: Observation) -> bool:
     return True
 
 
-def _named_in(title: str, forms: set[str]) -> dict[str, bool]:
-    """Forms among ``forms`` that the headline contains as whole words; True where it surely means that topic.
-
-    Names of several words do. A single word only does as a proper name: capitalised, not first, and in a headline
-    that doesn't capitalise everything. (#music is not the topic of every headline about music.) Where a single word is
-    capitalised for another reason it may still be a name, and is given as False.
-    """
-    words = title.split()
-    tokens = [(joined_form(word), word.lstrip("\"'“‘«(#")[:1].isupper()) for word in words]
-    tokens = [(form, upper) for form, upper in tokens if form]
-    title_case = sum(upper for _, upper in tokens[1:]) > len(tokens) / 2
-    found: dict[str, bool] = {}
-    for start, (_, upper) in enumerate(tokens):
-        form = ""
-        for length, (part, _) in enumerate(tokens[start : start + _MAX_CONTAINED_WORDS], 1):
-            form += part
-            if len(form) < _MIN_CONTAINED or form not in forms:
-                continue
-            proper = length > 1 or (upper and start > 0 and not title_case)
-            if proper or upper:
-                found[form] = proper or found.get(form, False)
-    return found
-
-
-def _shared_spans(headlines: Sequence[Observation]) -> set[str]:
+def _shared_spans(headlines: Iterable[tuple[Observation, Mapping[str, str]]]) -> set[str]:
     """Forms of name spans that headlines of two or more families have."""
     families: dict[str, set[str]] = defaultdict(set)
-    for seen in headlines:
-        for span in name_spans(headline_text(seen.title)):
-            families[joined_form(span)].add(seen.family)
+    for seen, spans in headlines:
+        for form in spans:
+            families[form].add(seen.family)
     return {form for form, users in families.items() if len(users) > 1}
 
 
-def _topic(form: str, group: _Group) -> Topic:
+def named(form: str, names: Iterable[str], members: Sequence[Observation]) -> Named:
+    """What ``unite`` needs to know of a group: it depends on that group alone."""
+    return Named.of(form, names, titles(members), max(each.at for each in members).year)
+
+
+def titles(members: Iterable[Observation]) -> set[str]:
+    """The headlines among what was seen, and those that came with it."""
+    own = {each.title for each in members if each.kind == "headline"}
+    return own | {found.title for each in members for found in each.evidence}
+
+
+def by_age(forms: Sequence[str], groups: Mapping[str, Group], known_since: Mapping[str, datetime]) -> tuple[str, ...]:
+    """``forms``, the first seen first."""
+
+    def age(form: str) -> tuple[datetime, str]:
+        seen = _first_seen(groups[form].members)
+        return min(seen, known_since.get(form, seen)), form
+
+    return tuple(sorted(forms, key=age))
+
+
+def _first_seen(members: Iterable[Observation]) -> datetime:
+    return min(min(each.published_at or each.at, each.at) for each in members)
+
+
+def topic_of(forms: Sequence[str], groups: Mapping[str, Group]) -> Topic:
+    form = forms[0]
+    group = _joined([groups[each] for each in forms])
     members = sorted(group.members, key=_order)
-    phrase, aliases = _spellings(group.names)
+    phrase, aliases = _spellings(group.names, groups[form].names)
     evidence = _evidence(members)
     regions = {each.region for each in members}
     languages = {each.language for each in members} - {"und"}
@@ -194,17 +199,34 @@ def _topic(form: str, group: _Group) -> Topic:
         qualifiers=tuple(sorted(group.qualifiers)),
         members=tuple(members),
         form=form,
-        first_seen=min(min(each.published_at or each.at, each.at) for each in members),
+        forms=tuple(sorted(forms)),
+        first_seen=_first_seen(members),
         last_seen=max(each.at for each in members),
     )
 
 
-def _spellings(names: Mapping[str, int]) -> tuple[str, tuple[str, ...]]:
-    """(the phrase, other spellings that were seen). Spelled out before hashtags, names with their capitals."""
+def _joined(groups: Sequence[Group]) -> Group:
+    """One group of all; a headline that named several is in it once."""
+    if len(groups) == 1:
+        return groups[0]
+    both = Group()
+    members: dict[tuple[str, str, str], Observation] = {}
+    for group in groups:
+        both.names.update(group.names)
+        both.qualifiers |= group.qualifiers
+        both.context += group.context
+        members |= {(each.source, each.key, each.bucket): each for each in group.members}
+    both.members = list(members.values())
+    return both
 
-    def rank(name: str) -> tuple[bool, int, int, int, str]:
+
+def _spellings(names: Mapping[str, int], first: Container[str]) -> tuple[str, tuple[str, ...]]:
+    """(the phrase, other spellings that were seen). Spelled out before hashtags, names with their capitals; of those as
+    frequent one of the ``first`` seen, so that a new one does not rename the topic."""
+
+    def rank(name: str) -> tuple[bool, int, int, bool, int, str]:
         said = name.removeprefix("#")
-        return (name.startswith("#"), -capitalised_after_first(said), -names[name], len(said), name)
+        return (name.startswith("#"), -capitalised_after_first(said), -names[name], name not in first, len(said), name)
 
     ordered = sorted(names, key=rank)
     phrase = clean_line(spelled_hashtag(ordered[0]) if ordered[0].startswith("#") else ordered[0], MAX_PHRASE_CHARS)
@@ -229,13 +251,22 @@ def _evidence(members: Sequence[Observation]) -> tuple[Evidence, ...]:
 
 
 def _summary(phrase: str, evidence: Sequence[Evidence]) -> str:
-    """The headline that tells most: one of a sentence's length, best with the phrase in it. Empty without one."""
+    """The headline that tells most, without its section and publisher. Empty without one of a sentence's length.
+
+    Best with the phrase in it, and neither a question nor short nor so long that it would be cut.
+    """
     form = joined_form(phrase)
-    titles = {each.title: each for each in evidence if len(each.title.split()) >= 4}
+    said = {headline_text(each.title) for each in evidence}
 
-    def rank(title: str) -> tuple[bool, bool, str]:
-        inside = joined_form(title)
-        return (inside == form, form not in inside, title)
+    def rank(text: str) -> tuple[bool, bool, bool, int, str]:
+        length = len(text.split())
+        return (
+            form not in joined_form(text),
+            text.endswith("?"),
+            len(text) > MAX_SUMMARY_CHARS,
+            -min(length, 12),
+            text,
+        )
 
-    best = min((title for title in titles if joined_form(title) != form), key=rank, default="")
+    best = min((text for text in said if len(text.split()) >= 4 and joined_form(text) != form), key=rank, default="")
     return clean_line(best, MAX_SUMMARY_CHARS)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ingest.merge import Topic, merge
 from ingest.observation import Observation
-from ingest.phrases import headline_text, name_spans, quoted_title, spelled_hashtag, usable_name, whole_headline
+from ingest.phrases import headline_text, name_spans, quoted_title, spelled_hashtag, usable_name
 from tests.ingest.fakes import NOW, seen
 
 
@@ -63,7 +63,7 @@ def test_a_generic_word_does_not_gather_every_headline_but_is_judged_with_them()
     assert topic.context == ("Music teacher found dead after the school concert on Sunday",)
 
 
-def test_long_headlines_give_a_topic_only_by_a_name_that_another_publisher_uses() -> None:
+def test_long_headlines_give_a_topic_by_a_sure_name_or_one_that_another_publisher_uses() -> None:
     one = seen(
         "Orchids by lamplight as the Glasshouse Festival opens after dark tonight", "headline", source="a", family="a"
     )
@@ -72,8 +72,14 @@ def test_long_headlines_give_a_topic_only_by_a_name_that_another_publisher_uses(
         "A walk through the Glasshouse Festival with the head gardener", "headline", source="a2", family="a"
     )
     assert list(topics(one, two)) == ["Glasshouse Festival"]
-    assert topics(one, same_house) == {}
-    assert merge([one, same_house]).left_out == {"headline without a phrase of its own": 2}
+    # An event's name is sure also where one publisher alone has it; other capitalised words are not.
+    assert list(topics(one, same_house)) == ["Glasshouse Festival"]
+    spans = [
+        seen("Two cups that Amber Willow poured after a rainy walk", "headline", source="a", family="a"),
+        seen("Who says that Amber Willow poured the tea, and why it matters", "headline", source="a2", family="a"),
+    ]
+    assert topics(*spans) == {}
+    assert merge(spans).left_out == {"headline without a phrase of its own": 2}
 
 
 def test_a_headline_of_a_sentence_is_no_phrase() -> None:
@@ -117,7 +123,6 @@ def test_text_helpers() -> None:
         "Paper Moon Parade",
         "Moon Parade",
     }
-    assert whole_headline("Winter balcony gardens")
 
 
 def test_regions_languages_and_times() -> None:
@@ -131,12 +136,53 @@ def test_regions_languages_and_times() -> None:
     assert (one.region, one.language) == ("US", "en")
 
 
+def test_other_wordings_are_one_topic_with_all_that_was_said() -> None:
+    headline = "Crowds fill the first Christmas market of the year"
+    (topic,) = topics(
+        seen("Christmas market", news=[headline]),
+        seen("Weihnachtsmarkt", source="b", family="b", language="de"),
+        seen("#christmasmarkets", "hashtag", source="c", family="c"),
+        seen(headline, "headline", source="d", family="d"),
+    ).values()
+    assert (topic.phrase, topic.summary) == ("Christmas market", headline)
+    assert topic.forms == ("christmasmarket", "christmasmarkets", "weihnachtsmarkt")
+    assert set(topic.aliases) == {"#christmasmarkets", "Weihnachtsmarkt"}
+    assert [member.source for member in topic.members] == ["a", "b", "c", "d"]
+
+
+def test_a_headline_of_two_wordings_counts_once() -> None:
+    headline = seen(
+        "The Halloween costume and other Halloween costumes of the year", "headline", source="b", family="b"
+    )
+    (topic,) = topics(seen("Halloween costume"), seen("Halloween costumes", source="c"), headline).values()
+    assert [member.source for member in topic.members].count("b") == 1
+
+
+def test_a_new_wording_does_not_change_the_id() -> None:
+    first = seen("Christmas market", at=NOW - timedelta(hours=3))
+    later = seen("Weihnachtsmarkt", source="b", language="de", at=NOW)
+    (before,) = topics(first).values()
+    (after,) = topics(first, later).values()
+    assert after.id == before.id
+    # Also when the first wording is no longer talked of, as long as it is known when each was first seen.
+    latest = seen("Christmas market", source="c", at=NOW + timedelta(hours=3))
+    known = {"christmasmarket": first.at}
+    assert [topic.id for topic in merge([later, latest], known).topics] == [before.id]
+
+
+def test_the_summary_is_without_section_and_publisher() -> None:
+    headlines = ["Is latte art over?", "Watch: Latte art champion pours a swan in nine seconds | The Daybook"]
+    (topic,) = topics(seen("latte art", news=headlines)).values()
+    assert topic.summary == "Latte art champion pours a swan in nine seconds"
+
+
 def test_an_encyclopaedias_qualifier_is_not_part_of_the_name() -> None:
     (topic,) = topics(seen("Lantern Season (2026 film)", "article")).values()
     assert (topic.phrase, topic.qualifiers) == ("Lantern Season", ("2026 film",))
 
 
 _TITLES = ["latte art", "#LatteArt", "Latte art", "World Cup", "#worldcup", "Paper Moon Parade", "café", "Cafe"]
+_TITLES += ["World Cup 2026", "Weltmeisterschaft", "Moon Parade", "latte arts", "Lisbon Paper Moon Parade"]
 _TITLES += ["Dancers fill the Paper Moon Parade until the last lantern goes out"]
 _TITLES += ["A Paper Moon Parade for those who stayed in bed"]
 
