@@ -21,11 +21,15 @@ KEEP_DAYS = 30
 """A vector that nobody asked for in so long is forgotten."""
 
 _BATCH = 500  # SQLite limits the variables of one statement
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS vectors (
-    embedder TEXT NOT NULL, text BLOB NOT NULL, vector BLOB NOT NULL, used TEXT NOT NULL, PRIMARY KEY (embedder, text)
-) WITHOUT ROWID
-"""
+_SCHEMA = (
+    """
+    CREATE TABLE IF NOT EXISTS vectors (
+        embedder TEXT NOT NULL, text BLOB NOT NULL, vector BLOB NOT NULL, used TEXT NOT NULL,
+        PRIMARY KEY (embedder, text)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX IF NOT EXISTS vectors_used ON vectors (used)",  # what is forgotten is found without reading them all
+)
 
 
 class CachedEmbedder:
@@ -53,13 +57,15 @@ class CachedEmbedder:
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self._file)) as database, database:
-                database.execute(_SCHEMA)
+                for statement in _SCHEMA:
+                    database.execute(statement)
                 database.execute("DELETE FROM vectors WHERE used < date('now', ?)", [f"-{KEEP_DAYS} days"])
                 for start in range(0, len(keys), _BATCH):
                     batch = keys[start : start + _BATCH]
                     where = f"embedder = ? AND text IN ({','.join('?' * len(batch))})"  # question marks only
                     values = [self.sha256, *batch]
-                    database.execute(f"UPDATE vectors SET used = date('now') WHERE {where}", values)  # noqa: S608
+                    again = f"{where} AND used <> date('now')"
+                    database.execute(f"UPDATE vectors SET used = date('now') WHERE {again}", values)  # noqa: S608
                     for key, data in database.execute(f"SELECT text, vector FROM vectors WHERE {where}", values):  # noqa: S608
                         if len(data) == 4 * self.dim:
                             found[key] = np.frombuffer(data, dtype="<f4").astype(np.float32)

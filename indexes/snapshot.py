@@ -1,27 +1,30 @@
 """A snapshot: all trends of one refresh with their vectors, as verified files in a directory of their own.
 
-    snapshots/<id>/manifest.json      what is inside, with a SHA-256 for each other file; written last
-    snapshots/<id>/trends.jsonl.zst   one trend a line; the line's number is its row
-    snapshots/<id>/index.faiss        inner-product index whose ids are rows; several vectors may share a row
-    snapshots/CURRENT                 the id of the current one, replaced atomically
+    snapshots/<id>/manifest.json   what is inside, with a SHA-256 for each other file; written last
+    snapshots/<id>/withheld...     what the safety gate kept back, for ``trendrag trends --withheld`` alone
+    snapshots/<id>/...             rows and segments, as in ``segments``; segments are hard links where there can be any
+    snapshots/CURRENT              the id of the current one, replaced atomically
 
 A snapshot is complete before it becomes current and never changes afterwards. A reader verifies before it uses one, and
 takes the newest that verifies where the current one does not. This is all that passes from ingest to serving.
+
+Snapshots of version 1 (``trends.jsonl.zst`` and ``index.faiss``, no segments) are read as well.
 """
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import faiss
 import numpy as np
@@ -29,11 +32,12 @@ import zstandard
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from indexes.embedder import Embedder, Vectors
+from indexes.segments import ROW, ROWS_FILE, Load, Rows, Segment, plan, rated, read_lines, rows_of, write
+from indexes.withheld import WITHHELD_FILE, Withheld, as_file
 from trendrag.errors import CorruptSnapshot, NoSnapshot
 from trendrag.types import Origin, SnapshotInfo, Trend, Utc
 
-SCHEMA_VERSION: Literal[1] = 1
-MAX_TRENDS_BYTES = 2**30
+SCHEMA_VERSION: Literal[2] = 2
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 
 
@@ -48,7 +52,7 @@ class EmbedderId(_Record):
 
 
 class Manifest(_Record):
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     id: str
     created_at: Utc
     recorded_at: Utc | None
@@ -57,6 +61,7 @@ class Manifest(_Record):
     embedder: EmbedderId
     files: dict[str, str]
     """File name → SHA-256 of its bytes."""
+    segments: tuple[Segment, ...] = ()
     build_seconds: float | None = None
     """What deciding on the trends and writing them took; None where nobody measured it."""
 
@@ -82,6 +87,38 @@ class Snapshot:
         return list(best.items())[:k]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Published:
+    """What a new snapshot may share with the current one, which it was read from and verified."""
+
+    directory: Path
+    manifest: Manifest
+    rows: Rows
+
+    @property
+    def info(self) -> SnapshotInfo:
+        return _info(self.manifest)
+
+
+def published(snapshots_dir: Path, embedder: Embedder) -> Published | None:
+    """The current snapshot as far as a publisher needs it; no trend or vector is read, all files are verified.
+
+    None where there is none, it does not verify, its vectors are another embedder's, or it has no segments.
+    """
+    current = current_id(snapshots_dir)
+    if current is None:
+        return None
+    directory = snapshots_dir / current
+    try:
+        manifest = _manifest(directory, embedder)
+        if manifest.schema_version == 1:
+            return None
+        _verify(directory, manifest, {name for segment in manifest.segments for name in segment.files})
+        return Published(directory, manifest, _rows(directory, manifest))
+    except CorruptSnapshot:
+        return None
+
+
 def publish(
     snapshots_dir: Path,
     trends: Sequence[Trend],
@@ -92,38 +129,87 @@ def publish(
     now: datetime,
     keep: int,
     decided_in: float | None = None,
+    withheld: Sequence[Withheld] = (),
 ) -> SnapshotInfo:
-    """Writes ``trends`` as a new snapshot, makes it current, and removes all but the newest ``keep``.
+    """Writes ``trends`` as a new snapshot that shares nothing with others; the rest is as for ``publish_rows``."""
+    rows = rows_of(trends)
+    by_key = dict(zip(rows["key"].tolist(), trends, strict=True))
+    return publish_rows(
+        snapshots_dir,
+        rows,
+        lambda keys: [by_key[key] for key in keys.tolist()],
+        embedder,
+        before=None,
+        origin=origin,
+        recorded_at=recorded_at,
+        now=now,
+        keep=keep,
+        decided_in=decided_in,
+        withheld=[each.model_dump_json() for each in withheld],
+    )
 
-    ``recorded_at`` is when the newest trend was really seen, ``decided_in`` the seconds that it took to decide on
-    ``trends``. A crash at any moment leaves the old current snapshot.
+
+def publish_rows(
+    snapshots_dir: Path,
+    rows: Rows,
+    load: Load,
+    embedder: Embedder,
+    *,
+    before: Published | None,
+    origin: Origin,
+    recorded_at: datetime | None,
+    now: datetime,
+    keep: int,
+    decided_in: float | None = None,
+    withheld: Iterable[str] = (),
+) -> SnapshotInfo:
+    """Writes a new snapshot of the trends of ``rows``, makes it current, and removes all but ``keep``: itself and the
+    newest others.
+
+    What ``before`` has already is not written again; ``load`` is asked for the rest. ``recorded_at`` is when the newest
+    trend was really seen, ``decided_in`` the seconds that it took to decide on the trends. ``withheld`` (each a
+    ``Withheld`` in JSON) is kept beside them for the operator; no reader of trends sees it. A crash at any moment
+    leaves the old current snapshot.
     """
     started = time.monotonic()
     snapshots_dir.mkdir(parents=True, exist_ok=True)
-    rows, texts = zip(*_texts(trends), strict=True) if trends else ((), ())
-    index = faiss.IndexIDMap2(faiss.IndexFlatIP(embedder.dim))
-    if texts:
-        index.add_with_ids(embedder.embed(texts), np.array(rows, dtype=np.int64))
-    lines = "".join(trend.model_dump_json() + "\n" for trend in trends)
-    files = {
-        "trends.jsonl.zst": zstandard.ZstdCompressor().compress(lines.encode()),
-        "index.faiss": faiss.serialize_index(index).tobytes(),
-    }
-    manifest = Manifest(
-        id=f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}",
-        created_at=now,
-        recorded_at=recorded_at,
-        origin=origin,
-        count=len(trends),
-        embedder=EmbedderId(name=embedder.name, sha256=embedder.sha256, dim=embedder.dim),
-        files={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
-        build_seconds=None if decided_in is None else round(decided_in + time.monotonic() - started, 3),
-    )
-    draft = snapshots_dir / f".{manifest.id}.part"
+    name = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    old = before.manifest.segments if before else ()
+    to_do = plan(rows, old, before.rows if before else np.zeros(0, dtype=ROW))
+    draft = snapshots_dir / f".{name}.part"
     draft.mkdir()
     try:
-        for name, data in files.items():
-            _write(draft / name, data)
+        files: dict[str, str] = {}
+        segments = list(old[: to_do.kept])
+        for file in (file for segment in segments for file in segment.files if before):
+            assert before is not None  # noqa: S101  (there are segments)
+            _link(before.directory / file, draft / file)
+            files[file] = before.manifest.files[file]
+        count = len(to_do.moved_rows) + len(to_do.fresh)
+        if count:
+            segments.append(Segment(name=name, rows=count))
+            with contextlib.ExitStack() as opened:
+                one, two, three = (opened.enter_context(_Draft(draft / file)) for file in segments[-1].files)
+                moved = zip(old[to_do.kept :], to_do.moved, strict=True)
+                taken = [(before.directory, segment, mask) for segment, mask in moved] if before else []
+                write((one, two, three), taken, to_do.fresh["key"], load, embedder)
+            files |= {each.path.name: each.sha256 for each in (one, two, three)}
+        with _Draft(draft / ROWS_FILE) as standing:
+            np.lib.format.write_array(standing, np.concatenate([to_do.keep, to_do.moved_rows, to_do.fresh]))
+        with _Draft(draft / WITHHELD_FILE) as kept_back:
+            kept_back.write(as_file(withheld))
+        files |= {each.path.name: each.sha256 for each in (standing, kept_back)}
+        manifest = Manifest(
+            id=name,
+            created_at=now,
+            recorded_at=recorded_at,
+            origin=origin,
+            count=len(rows),
+            embedder=EmbedderId(name=embedder.name, sha256=embedder.sha256, dim=embedder.dim),
+            files=files,
+            segments=tuple(segments),
+            build_seconds=None if decided_in is None else round(decided_in + time.monotonic() - started, 3),
+        )
         _write(draft / "manifest.json", manifest.model_dump_json(indent=2).encode())
         _sync_directory(draft)
         draft.rename(snapshots_dir / manifest.id)
@@ -134,17 +220,11 @@ def publish(
     _write(pointer, manifest.id.encode())
     pointer.replace(snapshots_dir / "CURRENT")
     _sync_directory(snapshots_dir)
-    for old in snapshot_ids(snapshots_dir)[keep:]:
-        shutil.rmtree(snapshots_dir / old, ignore_errors=True)
+    # By name, for a clock that was set back gives the new one an id among the old ones'.
+    others = [each for each in snapshot_ids(snapshots_dir) if each != manifest.id]
+    for each in others[keep - 1 :]:
+        shutil.rmtree(snapshots_dir / each, ignore_errors=True)
     return _info(manifest)
-
-
-def _texts(trends: Sequence[Trend]) -> Iterator[tuple[int, str]]:
-    """What is embedded: (row, text). The phrase alone finds exact talk of it, with its summary what it is about."""
-    for row, trend in enumerate(trends):
-        yield row, trend.phrase
-        if trend.summary:
-            yield row, f"{trend.phrase}. {trend.summary}"
 
 
 def snapshot_ids(snapshots_dir: Path) -> list[str]:
@@ -208,30 +288,93 @@ def open_snapshot(directory: Path, embedder: Embedder) -> Snapshot:
             names the snapshot and the file.
     """
     where = f"Snapshot {directory.name}"
-    try:
-        manifest = Manifest.model_validate_json(_read(directory, "manifest.json"))
-    except ValidationError as error:
-        raise CorruptSnapshot(f"{where}: manifest.json is not a manifest of version {SCHEMA_VERSION}") from error
-    made_by, ours = manifest.embedder, (embedder.name, embedder.sha256, embedder.dim)
-    if (made_by.name, made_by.sha256, made_by.dim) != ours:
-        raise CorruptSnapshot(f"{where}: its vectors were made by {made_by.name}, this is {embedder.name}")
-    data: dict[str, bytes] = {}
-    for name in ("trends.jsonl.zst", "index.faiss"):
-        data[name] = _read(directory, name)
-        if hashlib.sha256(data[name]).hexdigest() != manifest.files.get(name):
-            raise CorruptSnapshot(f"{where}: {name} does not match its checksum")
-    try:
-        lines = zstandard.ZstdDecompressor().decompress(data["trends.jsonl.zst"], max_output_size=MAX_TRENDS_BYTES)
-        trends = tuple(Trend.model_validate(json.loads(line)) for line in lines.splitlines())
-    except (zstandard.ZstdError, ValueError) as error:
-        raise CorruptSnapshot(f"{where}: trends.jsonl.zst can't be read") from error
-    try:
-        index = faiss.deserialize_index(np.frombuffer(data["index.faiss"], dtype=np.uint8))
-    except RuntimeError as error:  # what faiss's C++ exceptions become
-        raise CorruptSnapshot(f"{where}: index.faiss can't be read") from error
+    manifest = _manifest(directory, embedder)
+    trends, index = _version_1(directory, manifest) if manifest.schema_version == 1 else _segmented(directory, manifest)
     if len(trends) != manifest.count or index.d != embedder.dim:
         raise CorruptSnapshot(f"{where}: its files do not fit each other")
     return Snapshot(_info(manifest), trends, index)
+
+
+def _manifest(directory: Path, embedder: Embedder) -> Manifest:
+    where = f"Snapshot {directory.name}"
+    try:
+        manifest = Manifest.model_validate_json(_read(directory, "manifest.json"))
+    except ValidationError as error:
+        raise CorruptSnapshot(f"{where}: manifest.json is not a manifest of version 1 to {SCHEMA_VERSION}") from error
+    made_by, ours = manifest.embedder, (embedder.name, embedder.sha256, embedder.dim)
+    if (made_by.name, made_by.sha256, made_by.dim) != ours:
+        raise CorruptSnapshot(f"{where}: its vectors were made by {made_by.name}, this is {embedder.name}")
+    return manifest
+
+
+def _verify(directory: Path, manifest: Manifest, names: Iterable[str]) -> None:
+    for name in sorted(names):
+        try:
+            with (directory / name).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise _unreadable(directory, name, error) from error
+        if found != manifest.files.get(name):
+            raise CorruptSnapshot(f"Snapshot {directory.name}: {name} does not match its checksum")
+
+
+def _checked(directory: Path, manifest: Manifest, name: str) -> bytes:
+    data = _read(directory, name)
+    if hashlib.sha256(data).hexdigest() != manifest.files.get(name):
+        raise CorruptSnapshot(f"Snapshot {directory.name}: {name} does not match its checksum")
+    return data
+
+
+def _rows(directory: Path, manifest: Manifest) -> Rows:
+    try:
+        rows: Rows = np.load(io.BytesIO(_checked(directory, manifest, ROWS_FILE)), allow_pickle=False)
+    except ValueError as error:
+        raise CorruptSnapshot(f"Snapshot {directory.name}: {ROWS_FILE} can't be read") from error
+    if rows.dtype != ROW or len(rows) != sum(segment.rows for segment in manifest.segments):
+        raise CorruptSnapshot(f"Snapshot {directory.name}: its files do not fit each other")
+    return rows
+
+
+def _segmented(directory: Path, manifest: Manifest) -> tuple[tuple[Trend, ...], faiss.Index]:
+    """The live trends, best first, and their vectors."""
+    rows = _rows(directory, manifest)
+    live = np.flatnonzero(rows["live"])
+    best = live[np.argsort(-rows["score"][live], kind="stable")]
+    place = np.full(len(rows), -1, dtype=np.int64)
+    place[best] = np.arange(len(best))
+    index = faiss.IndexIDMap2(faiss.IndexFlatIP(manifest.embedder.dim))
+    trends: dict[int, Trend] = {}
+    start = 0
+    for segment in manifest.segments:
+        lines, vectors, owners = segment.files
+        try:
+            for row, line in enumerate(read_lines(io.BytesIO(_checked(directory, manifest, lines))), start):
+                if rows["live"][row]:
+                    trends[row] = rated(line, rows[row])
+            ids = place[np.frombuffer(_checked(directory, manifest, owners), dtype="<i4") + start]
+            found = np.frombuffer(_checked(directory, manifest, vectors), dtype="<f4")
+            found = found.reshape(-1, manifest.embedder.dim)
+            if (ids >= 0).any():
+                index.add_with_ids(np.ascontiguousarray(found[ids >= 0], dtype=np.float32), ids[ids >= 0])
+        except (zstandard.ZstdError, ValueError, IndexError) as error:
+            raise CorruptSnapshot(f"Snapshot {directory.name}: segment {segment.name} can't be read") from error
+        start += segment.rows
+    if len(trends) != len(best):
+        raise CorruptSnapshot(f"Snapshot {directory.name}: its files do not fit each other")
+    return tuple(trends[row] for row in best.tolist()), index
+
+
+def _version_1(directory: Path, manifest: Manifest) -> tuple[tuple[Trend, ...], faiss.Index]:
+    where = f"Snapshot {directory.name}"
+    packed, vectors = (_checked(directory, manifest, name) for name in ("trends.jsonl.zst", "index.faiss"))
+    try:
+        trends = tuple(Trend.model_validate(json.loads(line)) for line in read_lines(io.BytesIO(packed)))
+    except (zstandard.ZstdError, ValueError) as error:
+        raise CorruptSnapshot(f"{where}: trends.jsonl.zst can't be read") from error
+    try:
+        return trends, faiss.deserialize_index(np.frombuffer(vectors, dtype=np.uint8))
+    except RuntimeError as error:  # what faiss's C++ exceptions become
+        raise CorruptSnapshot(f"{where}: index.faiss can't be read") from error
 
 
 def _info(manifest: Manifest) -> SnapshotInfo:
@@ -248,7 +391,44 @@ def _read(directory: Path, name: str) -> bytes:
     try:
         return (directory / name).read_bytes()
     except OSError as error:
-        raise CorruptSnapshot(f"Snapshot {directory.name}: {name} can't be read ({error.strerror})") from error
+        raise _unreadable(directory, name, error) from error
+
+
+def _unreadable(directory: Path, name: str, error: OSError) -> CorruptSnapshot:
+    return CorruptSnapshot(f"Snapshot {directory.name}: {name} can't be read ({error.strerror})")
+
+
+class _Draft:
+    """A file that is written in pieces, with its checksum; safe on disk once it is closed without an error."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.sha256 = ""
+        self._hash = hashlib.sha256()
+        self._file = path.open("wb")
+
+    def write(self, data: bytes) -> int:
+        self._hash.update(data)
+        return self._file.write(data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        with self._file:
+            if error is None:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+        self.sha256 = self._hash.hexdigest()
+
+
+def _link(old: Path, new: Path) -> None:
+    """The same file under another name; a copy where there can be no links."""
+    try:
+        os.link(old, new)
+    except OSError:
+        with old.open("rb") as source, _Draft(new) as copy:
+            shutil.copyfileobj(source, copy)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -37,9 +37,12 @@ def test_what_is_published_is_read_back(tmp_path: Path) -> None:
     assert snapshot.trends == tuple(make_trend(phrase) for phrase in PHRASES)
     assert current_id(tmp_path) == info.id
     assert sorted(path.name for path in (tmp_path / info.id).iterdir()) == [
-        "index.faiss",
+        f"{info.id}.owners",
+        f"{info.id}.trends.jsonl.zst",
+        f"{info.id}.vectors",
         "manifest.json",
-        "trends.jsonl.zst",
+        "rows.npy",
+        "withheld.jsonl.zst",
     ]
 
 
@@ -107,14 +110,15 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-7])
 
 
-@pytest.mark.parametrize("name", ["index.faiss", "trends.jsonl.zst", "manifest.json"])
+@pytest.mark.parametrize("name", ["vectors", "trends.jsonl.zst", "owners", "rows.npy", "manifest.json"])
 @pytest.mark.parametrize("damage", [flip_a_byte, truncate, Path.unlink], ids=["flipped", "truncated", "missing"])
 def test_a_damaged_snapshot_is_refused_and_the_newest_good_one_is_used(
     tmp_path: Path, name: str, damage: Callable[[Path], None]
 ) -> None:
     good = publish_phrases(tmp_path, "tea")
     bad = publish_phrases(tmp_path, "coffee", hours=1)
-    damage(tmp_path / bad.id / name)
+    (file,) = (tmp_path / bad.id).glob(f"*{name}")
+    damage(file)
     with pytest.raises(CorruptSnapshot, match=name):
         open_snapshot(tmp_path / bad.id, EMBEDDER)
     snapshot = open_newest(tmp_path, EMBEDDER)
@@ -126,8 +130,8 @@ def test_a_damaged_snapshot_is_refused_and_the_newest_good_one_is_used(
 
 def test_when_none_verifies_the_error_names_the_fault(tmp_path: Path) -> None:
     info = publish_phrases(tmp_path, "tea")
-    flip_a_byte(tmp_path / info.id / "index.faiss")
-    with pytest.raises(CorruptSnapshot, match=r"index\.faiss.*trendrag refresh"):
+    flip_a_byte(tmp_path / info.id / f"{info.id}.vectors")
+    with pytest.raises(CorruptSnapshot, match=r"vectors.*trendrag refresh"):
         open_newest(tmp_path, EMBEDDER)
 
 
