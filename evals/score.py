@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
+from evals.labelled import Record
 from evals.simulation import DAY, TOPICS, WARM_UP, World, moment, simulate
 from ingest.score import HISTORY, Course, Point, course, coverage, strength, units
 
@@ -34,11 +34,7 @@ _Grid = NDArray[np.float64]
 _RISING, _FADING = 0, 1
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class CurvePoint(_Record):
+class CurvePoint(Record):
     """``soon``, ``day``: the share of bursts found within 6 and within 24 hours of their onset."""
 
     false_alarms: float
@@ -46,7 +42,7 @@ class CurvePoint(_Record):
     day: float
 
 
-class MethodResult(_Record):
+class MethodResult(Record):
     """At ``BUDGET`` false alarms a day. Delays are hours from the onset over all bursts; None where more bursts than
     that quantile allows were not found at all.
 
@@ -72,7 +68,7 @@ class MethodResult(_Record):
     curve: tuple[CurvePoint, ...]
 
 
-class ScoreReport(_Record):
+class ScoreReport(Record):
     seeds: tuple[int, ...]
     bursts: int
     false_alarms_per_day: float

@@ -8,7 +8,9 @@
     store.py       every observation ever made, append-only, and how each source is doing
     merge.py       observations → topics        ┐
     score.py       topics → burst, stage        ├ pure; the time is an argument
-    safety.py      what may not reach a caption ┘
+    safety.py      what may not reach a caption ┘ by user_lists.py, safety_rules.py (vocabulary), safety_model.py
+    pipeline.py    these three on everything that is known, from the start
+    book/          the same, from what is new: what was made of the observations so far, and what the news touches
     refresh.py     the composition of all these; commands.py shows it
     schedule.py    refreshes one after the other, in one process at a time (leader.py); metrics.py tells of them
     check.py       one source by itself, nothing stored; recognise.py says what some bytes are

@@ -16,7 +16,8 @@ from ingest.fetcher import Fetched, Fetcher, HttpStatus
 from ingest.observation import Observation, Parsed, joined_form
 from ingest.pipeline import decide
 from ingest.recognise import Feed, feeds_in, is_page, recognise
-from ingest.safety import Vocabulary
+from ingest.safety import Gate
+from ingest.safety_rules import Vocabulary
 from ingest.score import Point
 from ingest.source_file import entry, suggested_id
 from ingest.sources.base import Source, SourceEntry
@@ -121,12 +122,17 @@ def check_file(file: Path, settings: IngestSettings, now: datetime, kind: str | 
 
 
 def outlook(observations: Sequence[Observation], settings: IngestSettings, now: datetime) -> Outlook:
-    """What a refresh would make of ``observations`` if there were nothing else. Pure."""
+    """What a refresh would make of ``observations`` if there were nothing else. Pure.
+
+    Of the safety gate only what is certain is applied, the vocabulary's strong terms: the classifier needs the weights
+    of the embedding model, and a refresh may withhold more.
+    """
     max_age = timedelta(hours=settings.max_age_hours)
     decision = decide(
         observations,
         [Point(o.source, o.family, o.key, joined_form(o.title), o.at, o.volume, o.usual) for o in observations],
-        Vocabulary.built_in(),
+        Gate(Vocabulary.built_in(), None, strict=False),
+        None,
         now=now,
         half_life=timedelta(hours=settings.half_life_hours),
         max_age=max_age,

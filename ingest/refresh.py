@@ -16,26 +16,32 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import numpy as np
 
 from indexes.embedder import Embedder, open_embedder
 from indexes.embedding_cache import CachedEmbedder
-from indexes.snapshot import current_id, current_manifest, open_snapshot, publish
+from indexes.segments import Rows
+from indexes.snapshot import current_manifest, publish_rows, published
+from ingest.book.keeping import Standing, Times, advance, kept_back, standing, trends
+from ingest.book.topics import GateJudge, Judge
 from ingest.fetcher import Fetcher, HttpFetcher
 from ingest.leader import named_lock
-from ingest.pipeline import Decision, decide
 from ingest.policy import FetchState, is_outage
 from ingest.read import Outcome, Reader, SourceReport
 from ingest.reddit_api import with_reddit_app
-from ingest.retention import kept_for, needed_for, prune
-from ingest.safety import Vocabulary
+from ingest.retention import kept_for, prune
+from ingest.safety import Gate
 from ingest.sample import RECORDED_AT, SampleFetcher, sample_sources
 from ingest.sources import load_sources
 from ingest.sources.base import Source
 from ingest.states import FetchStates
 from ingest.store import ObservationStore
-from trendrag.errors import SnapshotError
+from ingest.user_lists import load_user_lists
+from trendrag.clock import moment
 from trendrag.settings import Settings
-from trendrag.types import Origin, SnapshotInfo, Trend
+from trendrag.types import Origin, SnapshotInfo
 
 MAX_CONCURRENT = 8
 """Sources read at the same time. How many of them at one host is the fetcher's to limit."""
@@ -78,6 +84,7 @@ async def run_refresh(
     everything: bool = False,
     sample: bool = False,
     replace_live: bool = False,
+    rebuild: bool = False,
     on_progress: OnProgress | None = None,
     embedder: Embedder | None = None,
 ) -> RefreshReport:
@@ -89,6 +96,7 @@ async def run_refresh(
         everything: ask also the sources that are not due, except those that asked to be left alone.
         sample: read the bundled sample in place of the network. It is kept out of the database.
         embedder: opened before, for one who refreshes again and again; without it the weights are loaded.
+        rebuild: make everything anew from what was seen, and write a whole snapshot, as if for the first time.
         replace_live: whether a sample may take the place of live trends. Without it they stay, and the report says so.
 
     Raises:
@@ -125,6 +133,7 @@ async def run_refresh(
             store=store,
             states=states,
             everything=everything,
+            rebuild=rebuild,
             embedder=cached,
             now=RECORDED_AT if sample else now,
             created_at=now,
@@ -149,6 +158,8 @@ async def refresh(
     origin: Origin = "live",
     states: FetchStates | None = None,
     everything: bool = False,
+    judge: Judge | None = None,
+    rebuild: bool = False,
     jitter: Callable[[], float] = random.random,
     on_progress: OnProgress | None = None,
 ) -> RefreshReport:
@@ -160,7 +171,8 @@ async def refresh(
 
     Args:
         states: what is known of each source, and where that is kept. Without it every source is asked, for everything.
-        everything: as in ``run_refresh``.
+        everything, rebuild: as in ``run_refresh``.
+        judge: which topics may be offered; the built-in gate by default.
         jitter: random numbers in [0, 1).
         now: what ages are measured against. ``created_at`` is when the snapshot is written, ``now`` by default.
 
@@ -174,29 +186,38 @@ async def refresh(
     if not any(report.well for report in reports):
         return RefreshReport(reports, note=_no_source(reports))
     started = time.monotonic()
-    decision = await asyncio.to_thread(_decide, settings, store, now)
+    if judge is None:
+        judge = await asyncio.to_thread(built_in_judge, settings, embedder)
+    found = await asyncio.to_thread(_trending, settings, store, judge, now, rebuild)
     decided_in = time.monotonic() - started
-    if not decision.trends:
+    count = len(found.rows)
+    if not count:
         return RefreshReport(
             reports,
-            withheld=decision.withheld,
-            left_out=decision.left_out,
+            withheld=found.withheld,
+            left_out=found.left_out,
             note="The sources gave no trend that can be used; nothing was published, the trends from before stay.",
         )
-    if origin == "live" and (same := await asyncio.to_thread(_same, settings, decision.trends, embedder)):
-        return RefreshReport(reports, len(decision.trends), decision.withheld, decision.left_out, same)
+    before = await asyncio.to_thread(published, settings.snapshots_dir, embedder) if origin == "live" else None
+    if before and before.manifest.origin != "live":
+        before = None
+    if before and not rebuild and _same(before.rows, found.rows):
+        return RefreshReport(reports, count, found.withheld, found.left_out, before.info)
     snapshot = await asyncio.to_thread(
-        publish,
+        publish_rows,
         settings.snapshots_dir,
-        decision.trends,
+        found.rows,
+        partial(trends, store.engine),
         embedder,
+        before=None if rebuild else before,
         origin=origin,
-        recorded_at=max(trend.last_seen for trend in decision.trends),
+        recorded_at=moment(int(found.rows["last_seen"].max())),
         now=created_at or now,
         keep=settings.ingest.keep_snapshots,
         decided_in=decided_in,
+        withheld=await asyncio.to_thread(kept_back, store.engine),
     )
-    return RefreshReport(reports, len(decision.trends), decision.withheld, decision.left_out, snapshot, published=True)
+    return RefreshReport(reports, count, found.withheld, found.left_out, snapshot, published=True)
 
 
 async def _read_all(
@@ -228,25 +249,14 @@ def _no_source(reports: Sequence[SourceReport]) -> str:
     return note
 
 
-def _same(settings: Settings, trends: Sequence[Trend], embedder: Embedder) -> SnapshotInfo | None:
-    """The current snapshot where publishing ``trends`` would change nothing."""
-    current = current_id(settings.snapshots_dir)
-    try:
-        before = open_snapshot(settings.snapshots_dir / current, embedder) if current else None
-    except SnapshotError:
-        return None
-    if before is None or before.info.origin != "live":
-        return None
-    new, old = ({trend.id: trend for trend in each} for each in (trends, before.trends))
-    same = new.keys() == old.keys() and all(_alike(trend, old[id_]) for id_, trend in new.items())
-    return before.info if same else None
-
-
-def _alike(one: Trend, other: Trend) -> bool:
-    # The velocity decays with the score, and means nothing without it.
-    plain = {"score": 0.0, "velocity": 0.0}
-    near = abs(one.score - other.score) <= SAME_SCORE
-    return near and one.model_copy(update=plain) == other.model_copy(update=plain)
+def _same(old: Rows, new: Rows) -> bool:
+    """Whether publishing ``new`` after ``old`` would change nothing. The velocity decays with the score, and means
+    nothing without it."""
+    old, new = (rows[np.argsort(rows["key"])] for rows in (old[old["live"]], new))
+    if len(old) != len(new):
+        return False
+    alike = all(np.array_equal(old[name], new[name]) for name in ("key", "content", "stage", "last_seen"))
+    return alike and bool((np.abs(old["score"] - new["score"]) <= SAME_SCORE).all())
 
 
 def current_origin(settings: Settings) -> Origin | None:
@@ -255,13 +265,15 @@ def current_origin(settings: Settings) -> Origin | None:
     return manifest.origin if manifest else None
 
 
-def _decide(settings: Settings, store: ObservationStore, now: datetime) -> Decision:
-    max_age = timedelta(hours=settings.ingest.max_age_hours)
-    return decide(
-        store.latest(now - max_age),
-        store.points(now - needed_for(settings.ingest)),
-        Vocabulary.built_in(),
-        now=now,
+def built_in_judge(settings: Settings, embedder: Embedder) -> Judge:
+    """The safety gate, with the user's lists."""
+    return GateJudge(Gate.built_in(embedder, load_user_lists(settings)), embedder)
+
+
+def _trending(settings: Settings, store: ObservationStore, judge: Judge, now: datetime, rebuild: bool) -> Standing:
+    times = Times(
         half_life=timedelta(hours=settings.ingest.half_life_hours),
-        max_age=max_age,
+        max_age=timedelta(hours=settings.ingest.max_age_hours),
     )
+    advance(store.engine, judge, times, now, rebuild=rebuild)
+    return standing(store.engine, times, now)

@@ -7,11 +7,11 @@ be.
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, Engine, delete, exists, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, delete, exists, func, or_, select, update
 from sqlalchemy.orm import InstrumentedAttribute
 
 from ingest.database import mapped_errors
-from ingest.schema import FetchRow, ObservationRow, SourceRow
+from ingest.schema import BookRow, FetchRow, ObservationRow, SourceRow
 from ingest.score import HISTORY
 from trendrag.errors import ConfigurationError
 from trendrag.settings import IngestSettings
@@ -67,6 +67,9 @@ def prune(engine: Engine, listed: Collection[str], *, now: datetime, kept: timed
         for _ in range(BATCHES):
             with engine.begin() as connection:
                 gone = connection.execute(delete(ObservationRow).where(ObservationRow.id.in_(oldest))).rowcount
+                # SQLite gives the number of a last row that is gone to the next one, which the book must not miss.
+                last = select(func.coalesce(func.max(ObservationRow.id), 0)).scalar_subquery()
+                connection.execute(update(BookRow).where(BookRow.upto > last).values(upto=last))
             removed += gone
             if gone < BATCH:
                 break

@@ -15,21 +15,21 @@ docs/scoring.md has the figures for each.
 """
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from statistics import median
-from typing import NamedTuple
+from datetime import datetime, timedelta
+from typing import NamedTuple, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trendrag.clock import EPOCH, microseconds
 from trendrag.types import Stage
 
 _DAY = 24
 _HOUR = timedelta(hours=1)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 WINDOW_HOURS = 6
 """What is observed at a time is the strongest sighting of so many hours before it. Lists speak of the last day in any
@@ -65,6 +65,10 @@ CAP = 6.0
 """The limit of one family's burst. A single one thus stays below a score of 0.6, which two exceed that see a topic at a
 usual volume for the first time in two weeks."""
 
+UNIT_STEPS = 4
+"""Units are rounded to so many steps an octave. A source's ordinary volume wavers with each item; rounded, it stays for
+days, and with it all that was rated by it. A strength is off by at most 1/16 from this, for all items of a source."""
+
 HALF_SCORE = 4.0
 """The product of burst and families that gives a score of one half."""
 
@@ -83,6 +87,9 @@ _DAYS_BEFORE = np.arange(_HOURS - PEAK_HOURS, _HOURS) - _DAY * np.arange(1, BASE
 """(days back, slots): where the day so far back of each of the last slots ends."""
 
 _Line = NDArray[np.float64]
+
+STAGES: tuple[Stage, ...] = get_args(Stage)
+"""What the codes of ``Ratings.stage`` stand for."""
 
 Coverage = Mapping[str, NDArray[np.int64]]
 """Per source the hours since 1970, ascending, in which it is known to have been read."""
@@ -140,6 +147,39 @@ class Course:
         elif fresh and power(self.height) > RISING * power(before):
             stage = "rising"
         return Rating(min(self.potential * left, 1.0), velocity, stage)
+
+
+class Courses(NamedTuple):
+    """Many courses, as arrays (n,) of their fields; ``last`` in microseconds since 1970, int64."""
+
+    last: NDArray[np.int64]
+    potential: _Line
+    height: _Line
+    peak: _Line
+    change: _Line
+
+    def at(self, now: datetime, half_life: timedelta) -> "Ratings":
+        """What ``Course.at`` gives for each, but for the last bits of the decay: where one of its comparisons is
+        decided by less than 1e-12, so that the stage may be the other one."""
+        age = np.maximum(microseconds(now) - self.last, 0)
+        left = np.power(0.5, age / (half_life / _MICROSECOND))
+        fresh = age < STALE / _MICROSECOND
+        fall = -self.height * left * math.log(2) / (half_life / _HOUR)
+        before = np.maximum(self.height - self.change * RISE_HOURS, 0.0)
+        power_now, power_then = power(self.height), power(before)
+        fading = (power_now * left < FADED * power(self.peak)) | (self.peak == 0)
+        rising = ~fading & fresh & (power_now > RISING * power_then)
+        stage = np.where(fading, STAGES.index("fading"), STAGES.index("peaking")).astype(np.uint8)
+        stage[rising] = STAGES.index("rising")
+        return Ratings(np.minimum(self.potential * left, 1.0), np.where(fresh, self.change, fall), stage)
+
+
+class Ratings(NamedTuple):
+    """Many ratings, as arrays (n,); ``stage`` uint8, an index of ``STAGES``."""
+
+    score: _Line
+    velocity: _Line
+    stage: NDArray[np.uint8]
 
 
 def rate(
@@ -203,13 +243,31 @@ def _change_per_hour(height: float, before: float, last: datetime, first: dateti
     return height / max(since, 1.0) if since < RISE_HOURS else 0.0
 
 
-def units(points: Iterable[Point]) -> dict[str, float]:
-    """Per source the volume that is ordinary in its lists: the median of its positive volumes."""
-    volumes: dict[str, list[int]] = defaultdict(list)
+def units(points: Iterable[Point], first_day: int = 0) -> dict[str, float]:
+    """Per source the volume that is ordinary in its lists: the median of its positive volumes since ``first_day``, in
+    whole days since 1970, rounded (``UNIT_STEPS``)."""
+    volumes: dict[str, Counter[int]] = defaultdict(Counter)
     for point in points:
-        if point.volume:
-            volumes[point.source].append(point.volume)
-    return {source: float(median(found)) for source, found in volumes.items()}
+        if point.volume and day_of(point.at) >= first_day:
+            volumes[point.source][volume_step(point.volume)] += 1
+    return {source: unit_of(found) for source, found in volumes.items()}
+
+
+def volume_step(volume: int) -> int:
+    """The step nearest to a positive volume."""
+    return round(UNIT_STEPS * math.log2(volume))
+
+
+def unit_of(steps: Mapping[int, int]) -> float:
+    """The unit of volumes of which ``steps`` says how many were at each step: the (lower) median, at least one."""
+    ordered = sorted(steps)
+    upto = np.cumsum([steps[step] for step in ordered])
+    return float(2 ** (ordered[int(np.searchsorted(upto, upto[-1] / 2))] / UNIT_STEPS))
+
+
+def units_since(now: datetime, max_age: timedelta) -> int:
+    """The first whole day, since 1970, whose volumes are looked at for the units at ``now``."""
+    return day_of(now - max_age - HISTORY) + 1
 
 
 def coverage(points: Iterable[Point]) -> Coverage:
@@ -220,9 +278,14 @@ def coverage(points: Iterable[Point]) -> Coverage:
     return {source: np.array(sorted(found), dtype=np.int64) for source, found in hours.items()}
 
 
+def day_of(at: datetime) -> int:
+    """Whole days since 1970."""
+    return (at - EPOCH) // (_DAY * _HOUR)
+
+
 def hour_of(at: datetime) -> int:
     """Whole hours since 1970."""
-    return (at - _EPOCH) // _HOUR
+    return (at - EPOCH) // _HOUR
 
 
 def strength(volume: float | None, unit: float | None) -> float:
@@ -252,7 +315,11 @@ def scaled(value: float) -> float:
     return value / (value + HALF_SCORE)
 
 
-def power(height: float) -> float:
+@overload
+def power(height: float) -> float: ...
+@overload
+def power(height: _Line) -> _Line: ...
+def power(height: float | _Line) -> float | _Line:
     """``scaled`` undone: heights near 1 say little of how far apart two topics, or two moments, are."""
     return HALF_SCORE * height / (1 - height)
 

@@ -123,7 +123,7 @@ class ObservationStore:
         )
         with mapped_errors(), Session(self._engine) as session:
             rows = session.scalars(select(ObservationRow).where(ObservationRow.id.in_(newest)))
-            return [_observation(row) for row in rows]
+            return [observation_of(row) for row in rows]
 
     def points(self, since: datetime) -> Iterator[Point]:
         """How strong each item was, each time it was seen since then; oldest first."""
@@ -158,7 +158,7 @@ def _row(seen: Observation) -> dict[str, Any]:
     }
 
 
-def _observation(row: ObservationRow) -> Observation:
+def observation_of(row: ObservationRow) -> Observation:
     return Observation(
         source=row.source,
         source_type=row.source_type,

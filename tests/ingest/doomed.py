@@ -1,8 +1,8 @@
 """A refresh that kills itself at its n-th step: ``python -m tests.ingest.doomed ROUND.json STEP``.
 
-A step is what leaves traces: a statement or commit of a database, a file opened, made, renamed or removed in the data
-directory. There it ends with SIGKILL, in whatever thread that is. Where it comes to its end it prints how many there
-were. Settings are read as a command reads them.
+A step is what leaves traces: a statement or commit of a database, a file opened, made, linked, renamed or removed in
+the data directory. There it ends with SIGKILL, in whatever thread that is. Where it comes to its end it prints how many
+there were. Settings are read as a command reads them.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ async def refresh_once(settings: Settings, given: Round) -> RefreshReport:
 def kill_at(last: int, data_dir: Path) -> "itertools.count[int]":
     """Counts steps from now on, and ends the process at the one numbered ``last``."""
     steps = itertools.count(1)
-    files = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"}
+    files = {"open", "os.mkdir", "os.link", "os.rename", "os.remove", "os.rmdir"}
 
     def step(*_: object) -> None:
         if next(steps) == last:

@@ -3,14 +3,35 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
+from ingest.book.keeping import Times
 from ingest.fetcher import Fetched
 from ingest.observation import Intake, Kind, Observation, Origin
+from ingest.pipeline import Decision, decide
+from ingest.safety import Gate
+from ingest.safety_rules import Vocabulary
 from ingest.sources import parse_sources
 from ingest.sources.base import Source
+from ingest.store import ObservationStore
 from trendrag.errors import FetchError
 
 NOW = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+TIMES = Times(half_life=timedelta(hours=12), max_age=timedelta(hours=72))
+GATE = Gate(Vocabulary.built_in(), None)
+"""By the vocabulary alone."""
+
+
+def decided(store: ObservationStore, now: datetime) -> Decision:
+    """What all that is in the store comes to with default settings, decided from the start."""
+    return decide(
+        store.latest(now - TIMES.max_age),
+        store.points(now - TIMES.needed),
+        GATE,
+        None,
+        now=now,
+        half_life=TIMES.half_life,
+        max_age=TIMES.max_age,
+    )
 
 
 class CannedFetcher:

@@ -22,14 +22,13 @@ from sqlalchemy import select
 
 from indexes.embedder import Embedder, open_embedder
 from indexes.snapshot import current_id, open_newest, open_snapshot
-from ingest.refresh import _decide
 from ingest.schema import ObservationRow
 from ingest.states import FetchStates
 from ingest.store import ObservationStore
 from tests.fakes import HashEmbedder
 from tests.ingest.databases import DATABASES, database_of, environment
 from tests.ingest.doomed import SOURCES, Round, refresh_once
-from tests.ingest.fakes import HOUR, NOW
+from tests.ingest.fakes import HOUR, NOW, decided
 from tests.ingest.server import Server, serving
 from trendrag.settings import Settings, default_data_dir
 
@@ -206,7 +205,7 @@ class Site:
     def scores(self, now: datetime) -> dict[str, float]:
         store = ObservationStore.of(self.settings)
         try:
-            return {trend.id: round(trend.score, 9) for trend in _decide(self.settings, store, now).trends}
+            return {trend.id: round(trend.score, 9) for trend in decided(store, now).trends}
         finally:
             store.close()
 
@@ -231,9 +230,14 @@ async def test_the_command_killed_at_any_time_loses_nothing_and_counts_nothing_t
         course = time.monotonic() - started
         while kills < KILLS_OF_COMMAND:
             tell(number := number + 1)
-            # One in each stretch of the course; it varies, so that some come to their end before.
+            # One in each stretch of the course. That varies, and is longest the first time: what comes to its end
+            # before it is killed says how long it takes by now.
+            started = time.monotonic()
             if await site.killed_after((kills + chance.random()) / KILLS_OF_COMMAND * course):
                 kills += 1
+            else:
+                course = time.monotonic() - started
+            assert number < 3 * KILLS_OF_COMMAND + 10  # and no item is from the future
             unhurt(site.settings, embedder)
             if number % 10 == 0:
                 await site.refresh()

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from ingest.score import (
     HISTORY,
     PEAK_HOURS,
+    STAGES,
+    Courses,
     Coverage,
     Point,
     Rating,
@@ -25,6 +27,7 @@ from ingest.score import (
     units,
 )
 from tests.ingest.fakes import HOUR, NOW
+from trendrag.clock import microseconds
 
 HALF_LIFE = timedelta(hours=12)
 UNIT = {"s": 100.0}
@@ -66,7 +69,7 @@ def test_an_item_of_unknown_volume_lies_between_the_least_and_the_median() -> No
 
 
 def test_a_sources_unit_is_its_median_volume() -> None:
-    assert units([point(0, 10), point(0, 30), point(0, 1000), point(0, None), point(0, 0)]) == {"s": 30.0}
+    assert units([point(0, 10), point(0, 32), point(0, 1000), point(0, None), point(0, 0)]) == {"s": 32.0}
 
 
 @given(st.integers(1, 10**9), st.integers(1, 10**9), st.floats(0, 5), rows)
@@ -220,3 +223,26 @@ def test_decay() -> None:
     assert decay(timedelta(0), HALF_LIFE) == 1
     assert decay(HALF_LIFE, HALF_LIFE) == 0.5
     assert decay(-HALF_LIFE, HALF_LIFE) == 1
+
+
+@given(st.lists(rows, min_size=1, max_size=5), st.floats(-1, 400), st.floats(1, 60))
+def test_many_courses_at_once_are_each_what_it_is_alone(found: list[list[Row]], hours: float, half_life: float) -> None:
+    half = timedelta(hours=half_life)
+    alone = [course(of_rows(each), UNIT, half) for each in found]
+    fields = [[microseconds(each.last) for each in alone]]
+    fields += [[getattr(each, name) for each in alone] for name in Courses._fields[1:]]
+    now = NOW + hours * HOUR
+    together = Courses(*map(np.array, fields)).at(now, half)
+    for number, each in enumerate(alone):
+        expected = each.at(now, half)
+        assert together.score[number] == pytest.approx(expected.score, abs=1e-9)
+        assert together.velocity[number] == pytest.approx(expected.velocity, abs=1e-9)
+        assert STAGES[together.stage[number]] == expected.stage
+
+
+@given(st.lists(st.integers(1, 10**9), min_size=1, max_size=30))
+def test_a_rounded_unit_moves_no_strength_by_more_than_a_sixteenth(volumes: list[int]) -> None:
+    (unit,) = units([point(0, volume) for volume in volumes]).values()
+    exact = sorted(volumes)[(len(volumes) - 1) // 2]
+    for volume in (1, exact, 10**9):
+        assert abs(strength(volume, unit) - strength(volume, exact)) <= 1 / 16 + 1e-9
