@@ -5,14 +5,10 @@ A case is a line of JSON: ``{"id", "caption", "trends": [{"id", "phrase", "alias
 """
 
 import itertools
-import json
 import random
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from trendrag.errors import RequestError
+from evals.labelled import Record
 from trendrag.highlight import Highlighter, Span, find_spans
 
 SEED = 7
@@ -20,30 +16,26 @@ CHUNKINGS = 5
 """Each case is also read in so many random chunkings, the first of them one code point at a time."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class CaseTrend(_Record):
+class CaseTrend(Record):
     id: str
     phrase: str
     aliases: tuple[str, ...] = ()
 
 
-class CaseSpan(_Record):
+class CaseSpan(Record):
     start: int
     end: int
     id: str
 
 
-class Case(_Record):
+class Case(Record):
     id: str | int
     caption: str
     trends: tuple[CaseTrend, ...]
     expected: tuple[CaseSpan, ...]
 
 
-class CaseResult(_Record):
+class CaseResult(Record):
     """What differs: ``missing`` spans were expected, ``unexpected`` ones were not; ``stable`` whatever the chunks."""
 
     id: str | int
@@ -54,7 +46,7 @@ class CaseResult(_Record):
     unexpected: tuple[CaseSpan, ...]
 
 
-class HighlightReport(_Record):
+class HighlightReport(Record):
     """Over spans of all cases: precision and recall in [0, 1], 1 where there was nothing to find or nothing found."""
 
     cases: int
@@ -64,25 +56,6 @@ class HighlightReport(_Record):
     recall: float
     f1: float
     results: tuple[CaseResult, ...]
-
-
-def read_cases(path: Path) -> list[Case]:
-    """
-    Raises:
-        RequestError: a line is not a case; the message names the line.
-    """
-    cases: list[Case] = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            cases.append(Case.model_validate(json.loads(line)))
-        except (ValidationError, ValueError) as error:
-            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "not JSON"
-            raise RequestError(f"{path}, line {number} is not a case: {reason}") from error
-    if not cases:
-        raise RequestError(f"{path} holds no case")
-    return cases
 
 
 def run(cases: Iterable[Case]) -> HighlightReport:

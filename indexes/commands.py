@@ -15,23 +15,37 @@ if TYPE_CHECKING:
 @click.option("-k", type=click.IntRange(1, 50), help="How many at most.  [default: the setting retrieval.k]")
 @click.option("--region", help="Only trends of this region (US, GB, …) and of everywhere.")
 @click.option("--language", help="Only trends in this language (en, de, …) and of unknown language.")
+@click.option("--withheld", is_flag=True, help="Show instead what the last refresh withheld as unsafe, and why.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
-def trends(query: str | None, k: int | None, region: str | None, language: str | None, as_json: bool) -> None:
+def trends(
+    query: str | None, k: int | None, region: str | None, language: str | None, withheld: bool, as_json: bool
+) -> None:
     """Show which trends would be offered for a photo described as QUERY, with scores, stage, age and evidence.
 
     Without QUERY: the strongest trends of the current snapshot. Nothing is a possible answer: a trend that does not fit
     is not offered, and the reason is told.
 
+    --withheld lists what the safety gate kept back, newest first: reason, what decided (a list of yours, a term of the
+    vocabulary, or the classifier with its score) and a headline. None of it is ever offered.
+
     \b
         trendrag trends "coffee on a rainy day"
+        trendrag trends --withheld
     """
+    if withheld:
+        if query or region or language or k:
+            raise click.UsageError("--withheld shows all that was withheld; it takes no QUERY and no filter.")
+        _withheld(as_json)
+        return
     from datetime import timedelta
 
     from pydantic import ValidationError
 
+    from indexes.concepts import open_concepts
     from indexes.embedder import open_embedder
-    from indexes.retriever import TrendRetriever, passes
+    from indexes.retriever import TrendRetriever
     from indexes.snapshot import open_newest
+    from indexes.table import passes
     from trendrag.cli import option_error
     from trendrag.settings import load_settings
     from trendrag.types import Retrieval, RetrievedTrend, TrendFilters
@@ -51,6 +65,7 @@ def trends(query: str | None, k: int | None, region: str | None, language: str |
             k=count,
             threshold=settings.retrieval.threshold,
             max_age=timedelta(hours=settings.ingest.max_age_hours),
+            concepts=open_concepts(embedder, settings.snapshots_dir),
         )
         answer = retriever.search(snapshot, query, filters)
     else:
@@ -67,6 +82,42 @@ def trends(query: str | None, k: int | None, region: str | None, language: str |
     from rich.console import Console
 
     _print(answer, Console(), with_similarity=bool(query))
+
+
+def _withheld(as_json: bool) -> None:
+    import json
+
+    from indexes.snapshot import current_id
+    from indexes.withheld import read_withheld
+    from trendrag.errors import NoSnapshot
+    from trendrag.settings import load_settings
+
+    settings = load_settings()
+    current = current_id(settings.snapshots_dir)
+    if current is None:
+        raise NoSnapshot("There are no trends yet. Collect some: trendrag refresh")
+    found = read_withheld(settings.snapshots_dir / current)
+    if as_json:
+        listed = None if found is None else [each.model_dump(mode="json") for each in found]
+        click.echo(json.dumps({"snapshot": current, "withheld": listed}, ensure_ascii=False, indent=2))
+        return
+    if found is None:
+        click.echo(f"Snapshot {current} is from before withheld topics were written down. Run: trendrag refresh")
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("phrase", "reason", "decided by", "last seen", "headline", box=None, pad_edge=False)
+    for each in found:
+        score = "" if each.score is None else f" ({each.score:+.1f})"
+        decided = f"{each.by}: {each.term}{score}" if each.term else f"{each.by}{score}"
+        cells = (each.reason.replace("_", " "), decided, f"{each.last_seen:%Y-%m-%d %H:%M} UTC", each.headline or "")
+        # Text, not markup: it is what sources said.
+        table.add_row(Text(each.phrase, style="bold"), *map(Text, cells))
+    console = Console()
+    console.print(table)
+    console.print(Text(f"{len(found)} withheld · snapshot {current}", style="dim"))
 
 
 def _print(answer: "Retrieval", console: "Console", *, with_similarity: bool) -> None:

@@ -9,14 +9,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import faiss
+import numpy as np
 
+from indexes.concepts import Concepts, open_concepts
 from indexes.embedder import Embedder
+from indexes.relevance import distinct, relevance, wanted
 from indexes.snapshot import Snapshot, current_id, open_newest
+from indexes.table import Table
 from trendrag.errors import SnapshotError
-from trendrag.types import Retrieval, RetrievedTrend, SnapshotInfo, Trend, TrendFilters
+from trendrag.types import Retrieval, RetrievedTrend, SnapshotInfo, TrendFilters
 
 logger = logging.getLogger(__name__)
 
+LOOKED_AT = 6
+"""Times k: how many of the best are looked through for those that say the same."""
 POLL_SECONDS = 1.0
 """How often CURRENT is looked at; a look is one small read."""
 
@@ -36,6 +42,7 @@ class TrendRetriever:
         k: int,
         threshold: float,
         max_age: timedelta,
+        concepts: Concepts | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._snapshots_dir = snapshots_dir
@@ -45,6 +52,8 @@ class TrendRetriever:
         self._max_age = max_age
         self._now = now
         self._snapshot: Snapshot | None = None
+        self._concepts = concepts  # where none are given, those beside the snapshots, once there are any
+        self._table: Table | None = None  # of the snapshot that was searched last
         self._missing = "not loaded"
         self._seen: str | None = None  # what CURRENT named when we last loaded
         self._next_poll = 0.0
@@ -61,7 +70,11 @@ class TrendRetriever:
         """Loads what is current now. Keeps the snapshot in use where nothing better can be loaded."""
         self._seen = current_id(self._snapshots_dir)
         try:
-            self._snapshot = open_newest(self._snapshots_dir, self._embedder)
+            snapshot = open_newest(self._snapshots_dir, self._embedder)
+            if self._concepts is None:
+                self._concepts = open_concepts(self._embedder, self._snapshots_dir)
+            self._table = Table(snapshot, self._concepts)
+            self._snapshot = snapshot
         except SnapshotError as error:
             self._missing = str(error)
             if self._snapshot:
@@ -90,9 +103,10 @@ class TrendRetriever:
             self._loading = None
 
     async def retrieve(self, query: str, filters: TrendFilters) -> Retrieval:
-        """The at most k trends whose cosine with ``query`` reaches the threshold, best ``score`` first.
+        """The at most k trends that fit ``query`` with a probability of at least the threshold, best ``score`` first.
 
-        score = cosine × (0.8 + 0.2 × trend score): what fits comes first, of equal fits the hotter trend.
+        score = probability × a little for the trend's own score and freshness (``relevance.wanted``). Of trends that
+        say the same only the first is in the answer.
         """
         await self.follow()
         snapshot = self._snapshot
@@ -104,31 +118,44 @@ class TrendRetriever:
         info = snapshot.info
         if not query.strip():
             return Retrieval(snapshot=info, reason="There is nothing to search with: no description and no note.")
+        table = self._table_of(snapshot)
+        now = self._now()
         # A sample is old by its nature and says so everywhere; live trends must be of now to be offered as such.
-        oldest = self._now() - self._max_age if info.origin == "live" else None
-        passing = {
-            row for row, trend in enumerate(snapshot.trends) if passes(trend, filters) and _is_fresh(trend, oldest)
-        }
-        if not passing:
-            return Retrieval(snapshot=info, reason=self._why_nothing(snapshot, oldest))
-        vector = self._embedder.embed([query])[0]
-        # More than k, since the ranking differs from the cosine's by up to a fifth; all of them where filters take away
-        # trends, for the best that pass may lie anywhere in the list.
-        k = 8 * self._k if len(passing) == len(snapshot.trends) else snapshot.index.ntotal
-        found = [
-            RetrievedTrend(trend=trend, similarity=cosine, score=cosine * (0.8 + 0.2 * trend.score))
-            for row, cosine in snapshot.search(vector, k)
-            if row in passing and cosine >= self._threshold
-            for trend in (snapshot.trends[row],)
-        ]
-        found.sort(key=lambda hit: (-hit.score, hit.trend.id))
-        reason = None if found else "No trend fits this photo."
-        return Retrieval(trends=tuple(found[: self._k]), snapshot=info, reason=reason)
+        oldest = now - self._max_age if info.origin == "live" else None
+        passing = table.passing(filters, oldest)
+        if not passing.any():
+            return Retrieval(snapshot=info, reason=self._why_nothing(table, oldest))
+        signals = table.signals(query, self._embedder)
+        chances = relevance(signals)
+        left = np.ones_like(chances)
+        if oldest is not None:
+            left = ((table.last_seen - oldest.timestamp()) / self._max_age.total_seconds()).astype(np.float32)
+        scores = chances * wanted(table.scores, left)
+        fitting = np.flatnonzero(passing & (chances >= self._threshold))
+        if not len(fitting):
+            return Retrieval(snapshot=info, reason="No trend fits this photo.")
+        # Ids settle ties, so that equal snapshots give equal answers whatever the order of their trends.
+        near = fitting[np.argsort(-scores[fitting], kind="stable")[: LOOKED_AT * self._k]].tolist()
+        near.sort(key=lambda row: (-scores[row], snapshot.trends[row].id))
+        rows = distinct(near, snapshot.trends, table.vectors_of(near), self._k)
+        found = tuple(
+            RetrievedTrend(
+                trend=snapshot.trends[row], similarity=float(signals.cosine[row]), score=round(float(scores[row]), 6)
+            )
+            for row in rows
+        )
+        return Retrieval(trends=found, snapshot=info)
 
-    def _why_nothing(self, snapshot: Snapshot, oldest: datetime | None) -> str:
-        if not snapshot.trends:
+    def _table_of(self, snapshot: Snapshot) -> Table:
+        table = self._table
+        if table is None or table.snapshot is not snapshot:
+            table = self._table = Table(snapshot, self._concepts)
+        return table
+
+    def _why_nothing(self, table: Table, oldest: datetime | None) -> str:
+        if not table.snapshot.trends:
             return "The snapshot holds no trends."
-        if not any(_is_fresh(trend, oldest) for trend in snapshot.trends):
+        if not table.fresh(oldest).any():
             hours = self._max_age.total_seconds() / 3600
             return f"All trends are older than {hours:g} hours. Collect new ones: trendrag refresh"
         return "No trend passes the filters."
@@ -138,16 +165,3 @@ class TrendRetriever:
         if self._loading is not None:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._loading
-
-
-def _is_fresh(trend: Trend, oldest: datetime | None) -> bool:
-    return oldest is None or trend.last_seen >= oldest
-
-
-def passes(trend: Trend, filters: TrendFilters) -> bool:
-    """Whether the filters let the trend through; what is of no region or of unknown language passes them all."""
-    return (
-        (filters.region is None or trend.region in (None, filters.region))
-        and (filters.language is None or trend.language in ("und", filters.language))
-        and (not filters.categories or bool(set(filters.categories) & set(trend.categories)))
-    )

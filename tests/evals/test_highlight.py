@@ -5,14 +5,15 @@ import pytest
 from click.testing import CliRunner
 
 from evals.commands import evals
-from evals.highlight import read_cases, run
+from evals.highlight import Case, run
+from evals.labelled import read_cases
 from trendrag.errors import RequestError
 
 
 def test_our_cases_pass() -> None:
     import evals.highlight
 
-    report = run(read_cases(Path(evals.highlight.__file__).parent / "cases" / "highlight.jsonl"))
+    report = run(read_cases(Path(evals.highlight.__file__).parent / "cases" / "highlight.jsonl", Case))
     assert [result.id for result in report.results if not result.passed] == []
     assert report.cases >= 20
 
@@ -39,4 +40,4 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "cases.jsonl"
     path.write_bytes(b"\n" + line.encode("latin-1"))
     with pytest.raises(RequestError, match="line 2"):
-        read_cases(path)
+        read_cases(path, Case)

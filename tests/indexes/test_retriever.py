@@ -21,9 +21,9 @@ def open_retriever(directory: Path, *, now: datetime = NOW, k: int = 8, threshol
 
 
 async def test_what_fits_is_found_best_first_and_the_rest_is_left_out(tmp_path: Path) -> None:
-    publish_trends(tmp_path, make_trend("coffee cup art"), make_trend("coffee cup"), make_trend("world cricket final"))
+    publish_trends(tmp_path, make_trend("coffee mug"), make_trend("coffee cup"), make_trend("world cricket final"))
     answer = await open_retriever(tmp_path).retrieve("coffee cup", ALL)
-    assert [hit.trend.phrase for hit in answer.trends] == ["coffee cup", "coffee cup art"]
+    assert [hit.trend.phrase for hit in answer.trends] == ["coffee cup", "coffee mug"]
     assert answer.trends[0].similarity == pytest.approx(1, abs=1e-5)
     assert answer.reason is None
 
@@ -38,6 +38,25 @@ async def test_no_trend_is_an_answer_with_a_reason(tmp_path: Path) -> None:
 
 async def test_of_equal_fits_the_hotter_comes_first(tmp_path: Path) -> None:
     publish_trends(tmp_path, make_trend("coffee one", score=0.1), make_trend("coffee two", score=0.9))
+    answer = await open_retriever(tmp_path).retrieve("coffee", ALL)
+    assert [hit.trend.phrase for hit in answer.trends] == ["coffee two", "coffee one"]
+
+
+async def test_trends_that_say_the_same_are_offered_once(tmp_path: Path) -> None:
+    publish_trends(
+        tmp_path,
+        make_trend("morning coffee cup", score=0.9),
+        make_trend("coffee cup morning", score=0.1),
+        make_trend("coffee mug", aliases=("#flatwhite",)),
+        make_trend("coffee beans", aliases=("Flat White",), score=0.1),
+    )
+    answer = await open_retriever(tmp_path).retrieve("coffee", ALL)
+    assert {hit.trend.phrase for hit in answer.trends} == {"morning coffee cup", "coffee mug"}
+
+
+async def test_of_equal_fits_the_fresher_comes_first(tmp_path: Path) -> None:
+    old = make_trend("coffee one", last_seen=NOW - timedelta(hours=60), first_seen=NOW - timedelta(hours=60))
+    publish_trends(tmp_path, old, make_trend("coffee two"))
     answer = await open_retriever(tmp_path).retrieve("coffee", ALL)
     assert [hit.trend.phrase for hit in answer.trends] == ["coffee two", "coffee one"]
 
@@ -112,7 +131,7 @@ async def test_a_new_snapshot_takes_over_and_a_damaged_one_does_not(
 
     bad = publish_trends(tmp_path, make_trend("tea"), now=NOW + timedelta(hours=2))
     for name in (bad, first):
-        (tmp_path / name / "index.faiss").write_bytes(b"")
+        (tmp_path / name / "rows.npy").write_bytes(b"")
     await retriever.follow()
     await retriever.aclose()
     answer = await retriever.retrieve("coffee beans", ALL)

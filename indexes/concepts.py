@@ -1,0 +1,183 @@
+"""Concepts: what a photo shows when a trend fits it, though no word of the one is in the other.
+
+``knowledge/*.jsonl`` has a concept a line: ``about``, as trends on it are named, and ``scenes``, as photos that fit it
+are described. A trend is near to a few concepts by their ``about``, a query by their ``scenes``; a trend and a query
+that are near to the same one belong together. Which concepts a trend is near to is found when a snapshot is loaded.
+
+Vectors of the concepts are made once for each embedder and kept beside the snapshots, for all that read them.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from indexes.embedder import Embedder, Vectors
+
+logger = logging.getLogger(__name__)
+
+_FOLDER = Path(__file__).parent / "knowledge"
+NEAREST = 16
+"""How many concepts a trend is linked to at most."""
+FLOOR = 0.3
+"""The cosine at which a trend begins to be near to a concept."""
+EXPONENT = 0.25
+"""Below 1: being near at all counts more than how near. Chosen on evals/cases/retrieval/tune, as the two above."""
+_CHUNK = 256
+
+
+class Concept(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    about: tuple[str, ...]
+    scenes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Concepts:
+    """Vectors of all texts, float32 (texts, dim), concept by concept; ``*_starts`` (concepts,) are each one's first."""
+
+    about: Vectors
+    about_starts: npt.NDArray[np.int64]
+    scenes: Vectors
+    scene_starts: npt.NDArray[np.int64]
+
+    def near_scenes(self, vectors: Vectors) -> npt.NDArray[np.float32]:
+        """float32 (concepts,): how near a query is to each. ``vectors``, (n, dim), are of the query and its clauses."""
+        return np.asarray(_best_two(vectors @ self.scenes.T, self.scene_starts).max(axis=0), dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Links:
+    """Of each trend the concepts that it is near to, (trends, NEAREST), and how near, in [0, 1]."""
+
+    concepts: npt.NDArray[np.int32]
+    weights: npt.NDArray[np.float32]
+
+    def bridge(self, near: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """float32 (trends,): the best of query–concept cosine (``near``) × concept–trend weight."""
+        if not self.weights.size:
+            return np.zeros(len(self.weights), dtype=np.float32)
+        return np.asarray((near[self.concepts] * self.weights).max(axis=1), dtype=np.float32)
+
+
+def read_concepts() -> tuple[Concept, ...]:
+    """All concepts there are, in a fixed order."""
+    lines = (line for path in sorted(_FOLDER.glob("*.jsonl")) for line in path.read_text("utf-8").splitlines())
+    return tuple(Concept.model_validate(json.loads(line)) for line in lines if line.strip())
+
+
+def open_concepts(embedder: Embedder, directory: Path) -> Concepts | None:
+    """The concepts with the vectors that ``make_concepts`` left in ``directory``; None where it has not, or in vain."""
+    known = read_concepts()
+    path = directory / _name(known, embedder)
+    try:
+        vectors = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError) as error:
+        logger.warning("%s can't be read: %s", path, error)
+        return None
+    if vectors.shape != (len(_texts(known)), embedder.dim):
+        logger.warning("%s does not hold what its name says", path)
+        return None
+    return _concepts(known, vectors)
+
+
+def make_concepts(embedder: Embedder, directory: Path, on_making: Callable[[], None] = lambda: None) -> Concepts:
+    """As ``open_concepts``, but makes the vectors where there are none: about 20,000 texts, once for each embedder.
+
+    That takes a few minutes, before which ``on_making`` is called. Where they can't be written they are made all the
+    same.
+    """
+    found = open_concepts(embedder, directory)
+    if found is not None:
+        return found
+    on_making()
+    known = read_concepts()
+    texts = _texts(known)
+    parts = [texts[start : start + _CHUNK] for start in range(0, len(texts), _CHUNK)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        vectors = np.concatenate(list(pool.map(embedder.embed, parts))).astype(np.float16)
+    path = directory / _name(known, embedder)
+    draft = directory / f".{path.name}.{secrets.token_hex(4)}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with draft.open("wb") as file:
+            np.save(file, vectors, allow_pickle=False)
+        draft.replace(path)
+        for old in directory.glob("concepts-*.npy"):
+            if old != path:
+                old.unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning("%s can't be written: %s", path, error)
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+    return _concepts(known, vectors)
+
+
+def link(concepts: Concepts, vectors: Vectors, owners: npt.NDArray[np.int64], trends: int) -> Links:
+    """Links each of ``trends`` rows to the concepts nearest to it.
+
+    How near a vector is to a concept is the mean of the two best cosines with its ``about``; of a row's vectors the
+    nearest counts. ``vectors`` are float32 (n, dim), ``owners`` (n,) their rows.
+    """
+    count = min(NEAREST, len(concepts.about_starts))
+    nearest = np.zeros((trends, count), dtype=np.int32)
+    weights = np.zeros((trends, count), dtype=np.float32)
+    order = np.argsort(owners, kind="stable")
+    bounds = np.searchsorted(owners[order], np.arange(0, trends + _CHUNK, _CHUNK))
+    for start, end in pairwise(bounds.tolist()):
+        if start == end:
+            continue
+        taken = order[start:end]
+        near = _best_two(vectors[taken] @ concepts.about.T, concepts.about_starts)
+        rows, firsts = np.unique(owners[taken], return_index=True)
+        near = np.maximum.reduceat(near, firsts, axis=0)
+        best = np.argpartition(-near, count - 1, axis=1)[:, :count]
+        nearest[rows] = best
+        cosines = np.take_along_axis(near, best, axis=1)
+        weights[rows] = np.clip((cosines - FLOOR) / (1 - FLOOR), 0, 1) ** EXPONENT
+    return Links(nearest, weights)
+
+
+def _best_two(cosines: Vectors, starts: npt.NDArray[np.int64]) -> Vectors:
+    """(n, groups): the mean of the two highest of each group of columns; of a group of one, that one."""
+    first = np.maximum.reduceat(cosines, starts, axis=1)
+    sizes = np.diff(np.append(starts, cosines.shape[1]))
+    rest = np.where(cosines == np.repeat(first, sizes, axis=1), np.float32(-2), cosines)
+    second = np.maximum.reduceat(rest, starts, axis=1)
+    return np.asarray((first + np.where(second > -2, second, first)) / 2, dtype=np.float32)
+
+
+def _texts(known: Sequence[Concept]) -> list[str]:
+    return [text for each in known for text in each.about] + [text for each in known for text in each.scenes]
+
+
+def _name(known: Sequence[Concept], embedder: Embedder) -> str:
+    digest = hashlib.sha256(embedder.sha256.encode())
+    for text in _texts(known):
+        digest.update(text.encode() + b"\n")
+    return f"concepts-{digest.hexdigest()[:16]}.npy"
+
+
+def _concepts(known: Sequence[Concept], vectors: npt.NDArray[np.float16]) -> Concepts:
+    abouts, scenes = ([len(each.about) for each in known], [len(each.scenes) for each in known])
+    wide, split = vectors.astype(np.float32), sum(abouts)
+    return Concepts(wide[:split], _starts(abouts), wide[split:], _starts(scenes))
+
+
+def _starts(sizes: Sequence[int]) -> npt.NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
