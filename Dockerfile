@@ -4,8 +4,9 @@ FROM python:3.13-slim AS build
 WORKDIR /src
 RUN python -m venv /opt/trendrag
 ENV PATH=/opt/trendrag/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-COPY locks/runtime.txt locks/
-RUN pip install --require-hashes -r locks/runtime.txt
+# With PostgreSQL's driver and Reddit's client: an image can't be added to as easily as an environment.
+COPY locks/image.txt locks/
+RUN pip install --require-hashes -r locks/image.txt
 COPY . .
 RUN pip install --no-deps --no-build-isolation . \
     && TRENDRAG_DATA_DIR=/data trendrag models fetch

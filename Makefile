@@ -61,6 +61,10 @@ test-week: .venv/dev.stamp models ## live through a made-up week and look for li
 bench-week: .venv/dev.stamp models ## the same, with a report in benchmarks/week.md
 	TRENDRAG_TEST_WEEK=1 TRENDRAG_WEEK_REPORT=benchmarks/week.md $(PYTEST) tests/week
 
+.PHONY: bench
+bench: .venv/dev.stamp models ## measure what a refresh costs, into benchmarks/refresh.md (some 10 minutes, 2 GB in var/)
+	$(BIN)/python benchmarks/refresh.py
+
 .PHONY: models
 models: .venv/runtime.stamp ## fetch the model weights into var/models
 	$(BIN)/trendrag models fetch
@@ -70,7 +74,10 @@ lock: .venv/dev.stamp ## resolve the locks again, newest versions that fit pypro
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header \
 		pyproject.toml --extra build --output-file locks/runtime.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header \
-		--constraint locks/runtime.txt pyproject.toml --extra build --extra dev --output-file locks/dev.txt
+		--constraint locks/runtime.txt pyproject.toml --extra build --extra postgresql --extra reddit \
+		--output-file locks/image.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header \
+		--constraint locks/image.txt pyproject.toml --extra build --extra dev --output-file locks/dev.txt
 
 .PHONY: clean
 clean: ## remove the environment and caches; var/ with weights and trends stays

@@ -1,6 +1,7 @@
 """What all tests share: no network beyond loopback, and no settings from the developer's shell."""
 
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -11,10 +12,15 @@ from trendrag.settings import Settings
 
 # CI repeats the same examples, so that it fails for what a change did; people's runs look for new ones.
 # `pytest --hypothesis-profile=thorough` looks long.
-hypothesis.settings.register_profile("ci", derandomize=True)
+# No deadlines: how long an example takes says something of the machine.
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("thorough", max_examples=5_000, deadline=None)
-if os.environ.get("CI"):
-    hypothesis.settings.load_profile("ci")
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+# Shells start background jobs with Ctrl-C ignored, and children inherit that; tests that send it would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

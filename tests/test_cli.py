@@ -124,11 +124,11 @@ def test_a_corrupt_snapshot_is_passed_over_and_named(data_dir: Path, tmp_path: P
     assert run(tmp_path, "refresh", "--sample").returncode == 0
     assert run(tmp_path, "refresh", "--sample").returncode == 0
     newest = tmp_path / "snapshots" / (tmp_path / "snapshots" / "CURRENT").read_text().strip()
-    (newest / "index.faiss").write_bytes(b"rubbish")
+    (newest / "rows.npy").write_bytes(b"rubbish")
     result = run(tmp_path, "caption", PHOTOS / "coffee.jpg")
     assert result.returncode == 0, result.stderr
     assert newest.name in result.stdout
-    assert "index.faiss" in result.stdout
+    assert "rows.npy" in result.stdout
 
 
 @pytest.mark.parametrize(

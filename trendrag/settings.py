@@ -46,7 +46,7 @@ class ModelSettings(Section):
 class RetrievalSettings(Section):
     k: int = Field(default=8, ge=1, le=50, description="how many trends the model is offered at most")
     threshold: float = Field(
-        default=0.40, ge=-1, le=1, description="cosine below which a trend does not fit, and none is offered"
+        default=0.05, ge=0, le=1, description="probability below which a trend does not fit, and none is offered"
     )
 
 
@@ -95,6 +95,14 @@ class IngestSettings(Section):
         description="observations older than this are removed; too few for the scores are refused",
     )
     keep_snapshots: int = Field(default=5, ge=1, description="snapshots kept on disk for rollback")
+    allowlist: Path | None = Field(
+        default=None,
+        description="phrases never withheld, one a line; by default `allow.txt` in the data directory, if there",
+    )
+    blocklist: Path | None = Field(
+        default=None,
+        description="phrases always withheld, one a line; by default `block.txt` in the data directory, if there",
+    )
     allow_private: bool = Field(default=False, description="let sources live on private or loopback addresses")
 
 

@@ -20,6 +20,7 @@ _FENCES = str.maketrans({"<": "‹", ">": "›", "`": "'", "{": "(", "}": ")"})
 _OUTPUT = _KEPT | {"\n"}
 _MAX_MARKS = 4
 _YEAR = re.compile(r"(?<=[^\W\d_])(?=[0-9]{4}$)")
+_ASCII_SEPARATORS = re.compile(r"[^a-z0-9'+&/#]")
 _LOOSE_HASH = re.compile(r"(?<![^\W_])#")
 
 
@@ -88,6 +89,10 @@ def normal_form(text: str) -> str:
     if text.startswith(("#", "＃")):
         text = _split_camel_case(text.lstrip("#＃"))
     folded = unicodedata.normalize("NFKD", text).casefold().replace("’", "'")
+    if folded.isascii():  # the most, and many times faster
+        folded = _ASCII_SEPARATORS.sub(" ", folded)
+        form = " ".join(_LOOSE_HASH.sub(" ", folded).split())
+        return form if any(char.isalnum() for char in form) else ""
     kept = [
         char if char.isalnum() or char in "'+&/#" or unicodedata.combining(char) else " "
         for char in folded
