@@ -341,7 +341,7 @@ class _Sightings(NamedTuple):
         value = strength(point.volume, unit)
         self.sources.add(point.source)
         if value >= self.values.get(slot, 0.0):
-            usual = 0.0 if point.usual is None else min(strength(point.usual, unit), value)
+            usual = 0.0 if point.usual is None else strength(point.usual, unit)
             # Of two that are equally strong the one that is less unusual, so that their order does not matter.
             same = self.values.get(slot) == value
             self.usual[slot] = max(usual, self.usual[slot]) if same else usual

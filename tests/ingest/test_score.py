@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingest.score import (
@@ -73,6 +73,7 @@ def test_a_sources_unit_is_its_median_volume() -> None:
 
 
 @given(st.integers(1, 10**9), st.integers(1, 10**9), st.floats(0, 5), rows)
+@example(1, 2, 2.0, [(1, 219, "a")])  # what is usual once counted for no more than what was seen
 def test_more_observed_is_never_scored_lower(one: int, other: int, usual: float, before: list[Row]) -> None:
     less, more = sorted((one, other))
     past = [each for each in of_rows(before) if each.at < NOW]
