@@ -216,15 +216,20 @@ def publish_rows(
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
-    pointer = snapshots_dir / f".CURRENT.{manifest.id}"
-    _write(pointer, manifest.id.encode())
-    pointer.replace(snapshots_dir / "CURRENT")
-    _sync_directory(snapshots_dir)
+    make_current(snapshots_dir, manifest.id)
     # By name, for a clock that was set back gives the new one an id among the old ones'.
     others = [each for each in snapshot_ids(snapshots_dir) if each != manifest.id]
     for each in others[keep - 1 :]:
         shutil.rmtree(snapshots_dir / each, ignore_errors=True)
     return _info(manifest)
+
+
+def make_current(snapshots_dir: Path, name: str) -> None:
+    """Points CURRENT at a snapshot that is complete. Readers that follow it change over within a second or two."""
+    pointer = snapshots_dir / f".CURRENT.{name}"
+    _write(pointer, name.encode())
+    pointer.replace(snapshots_dir / "CURRENT")
+    _sync_directory(snapshots_dir)
 
 
 def snapshot_ids(snapshots_dir: Path) -> list[str]:
@@ -248,8 +253,13 @@ def current_manifest(snapshots_dir: Path) -> Manifest | None:
     current = current_id(snapshots_dir)
     if current is None:
         return None
+    return read_manifest(snapshots_dir / current)
+
+
+def read_manifest(directory: Path) -> Manifest | None:
+    """What a snapshot says of itself, not verified; None where that can't be read."""
     try:
-        return Manifest.model_validate_json((snapshots_dir / current / "manifest.json").read_bytes())
+        return Manifest.model_validate_json((directory / "manifest.json").read_bytes())
     except (OSError, ValidationError):
         return None
 
@@ -265,19 +275,19 @@ def open_newest(snapshots_dir: Path, embedder: Embedder) -> Snapshot:
     candidates = list(dict.fromkeys([*([current] if current else []), *snapshot_ids(snapshots_dir)]))
     if not candidates:
         raise NoSnapshot("There are no trends yet. Collect some: trendrag refresh")
-    faults: list[str] = []
+    first: CorruptSnapshot | None = None
     for candidate in candidates:
         try:
             snapshot = open_snapshot(snapshots_dir / candidate, embedder)
         except CorruptSnapshot as fault:
-            faults.append(str(fault))
+            first = first or fault
             continue
-        if not faults:
+        if first is None:
             return snapshot
-        warning = f"{faults[0]}; using snapshot {candidate} instead. Collect new trends: trendrag refresh"
+        warning = f"{first}; using snapshot {candidate} instead. Collect new trends: trendrag refresh"
         info = snapshot.info.model_copy(update={"warning": warning})
         return Snapshot(info, snapshot.trends, snapshot.index)
-    raise CorruptSnapshot(f"{faults[0]}, and no older snapshot verifies. Collect new trends: trendrag refresh")
+    raise CorruptSnapshot(f"{first}, and no older snapshot verifies. Collect new trends: trendrag refresh")
 
 
 def open_snapshot(directory: Path, embedder: Embedder) -> Snapshot:
@@ -293,6 +303,29 @@ def open_snapshot(directory: Path, embedder: Embedder) -> Snapshot:
     if len(trends) != manifest.count or index.d != embedder.dim:
         raise CorruptSnapshot(f"{where}: its files do not fit each other")
     return Snapshot(_info(manifest), trends, index)
+
+
+def faults(directory: Path, embedder: Embedder) -> list[str]:
+    """Everything that is wrong with a snapshot, each fault with the file's name; empty where it can be used.
+
+    Unlike ``open_snapshot`` this reads every file, those too that no reader of trends opens, and goes on after a fault.
+    """
+    try:
+        manifest = _manifest(directory, embedder)
+    except CorruptSnapshot as fault:
+        return [str(fault)]
+    found: list[str] = []
+    for name in manifest.files:
+        try:
+            _verify(directory, manifest, [name])
+        except CorruptSnapshot as fault:
+            found.append(str(fault))
+    if not found:
+        try:
+            open_snapshot(directory, embedder)
+        except CorruptSnapshot as fault:
+            found.append(str(fault))
+    return found
 
 
 def _manifest(directory: Path, embedder: Embedder) -> Manifest:

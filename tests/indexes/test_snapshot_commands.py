@@ -1,0 +1,141 @@
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from indexes.segments import rows_of
+from indexes.snapshot import current_id, publish, publish_rows, published, snapshot_ids
+from indexes.snapshot_commands import snapshot
+from tests.fakes import NOW, HashEmbedder, make_trend
+from trendrag.errors import CorruptSnapshot, NoSnapshot
+
+EMBEDDER = HashEmbedder()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TRENDRAG_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr("indexes.embedder.open_embedder", lambda models_dir: EMBEDDER)
+    return tmp_path / "snapshots"
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(snapshot, arguments)
+
+
+def publish_at(folder: Path, hours: int, *phrases: str) -> str:
+    trends = [make_trend(phrase) for phrase in phrases]
+    now = NOW + timedelta(hours=hours)
+    return publish(folder, trends, EMBEDDER, origin="live", recorded_at=NOW, now=now, keep=9).id
+
+
+def damage(folder: Path, each: str, name: str) -> None:
+    (file,) = (folder / each).glob(f"*{name}")
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def test_before_anything_is_published_every_command_says_what_to_do(folder: Path) -> None:
+    for name in ("list", "verify"):
+        result = run(name)
+        assert result.exit_code == 0
+        assert "trendrag refresh" in result.stdout
+    for name in ("show", "rollback"):
+        assert isinstance(run(name).exception, NoSnapshot)
+
+
+def test_list_marks_the_current_one_and_counts_shared_files_once(folder: Path) -> None:
+    trends = [make_trend(phrase) for phrase in ("tea", "snow")]
+    first = publish(folder, trends, EMBEDDER, origin="live", recorded_at=NOW, now=NOW, keep=9).id
+    second = publish_rows(
+        folder,
+        rows_of(trends),
+        lambda keys: [],
+        EMBEDDER,
+        before=published(folder, EMBEDDER),
+        origin="live",
+        recorded_at=NOW,
+        now=NOW + timedelta(hours=1),
+        keep=9,
+    ).id
+    told = json.loads(run("list", "--json").stdout)
+    assert told["current"] == second
+    assert [each["id"] for each in told["snapshots"]] == [second, first]
+    assert [each["current"] for each in told["snapshots"]] == [True, False]
+    assert [each["count"] for each in told["snapshots"]] == [2, 2]
+    shared = sum(file.stat().st_size for file in (folder / first).glob(f"{first}.*"))
+    assert told["bytes"] == sum(each["bytes"] for each in told["snapshots"]) - shared
+    assert second in run("list").stdout
+
+
+def test_list_goes_on_where_a_manifest_can_not_be_read(folder: Path) -> None:
+    good, bad = publish_at(folder, 0, "tea"), publish_at(folder, 1, "coffee")
+    damage(folder, bad, "manifest.json")
+    said = run("list").stdout
+    assert good in said
+    assert "manifest can't be read" in said
+
+
+def test_verify_names_every_file_that_is_damaged(folder: Path) -> None:
+    good, bad = publish_at(folder, 0, "tea"), publish_at(folder, 1, "coffee")
+    assert run("verify").exit_code == 0
+    damage(folder, bad, ".vectors")
+    damage(folder, bad, "withheld.jsonl.zst")
+    result = run("verify", "--json")
+    assert result.exit_code == 1
+    told = {each["id"]: each["faults"] for each in json.loads(result.stdout)}
+    assert told[good] == []
+    assert [fault.split(": ")[1].split(" ")[0] for fault in told[bad]] == [f"{bad}.vectors", "withheld.jsonl.zst"]
+    assert run("verify", good).exit_code == 0
+    assert isinstance(run("verify", "20990101").exception, NoSnapshot)
+
+
+def test_rollback_passes_over_what_is_damaged(folder: Path) -> None:
+    oldest, damaged, newest = (publish_at(folder, hour, f"tea {hour}") for hour in range(3))
+    damage(folder, damaged, ".vectors")
+    result = run("rollback")
+    assert result.exit_code == 0
+    assert damaged in result.stderr
+    assert newest in result.stdout
+    assert current_id(folder) == oldest
+    assert isinstance(run("rollback").exception, NoSnapshot)
+    assert run("rollback", newest).exit_code == 0
+    assert current_id(folder) == newest
+    assert snapshot_ids(folder) == [newest, damaged, oldest]
+
+
+def test_rollback_to_a_damaged_one_changes_nothing(folder: Path) -> None:
+    damaged, newest = publish_at(folder, 0, "tea"), publish_at(folder, 1, "coffee")
+    damage(folder, damaged, "rows.npy")
+    assert isinstance(run("rollback", damaged).exception, CorruptSnapshot)
+    assert current_id(folder) == newest
+
+
+def test_rollback_refuses_vectors_of_another_embedder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    foreign, newest = publish_at(folder, 0, "tea"), publish_at(folder, 1, "coffee")
+    manifest = folder / foreign / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(EMBEDDER.sha256, EMBEDDER.sha256[::-1] + "f"))
+    result = run("rollback", foreign)
+    assert isinstance(result.exception, CorruptSnapshot)
+    assert "its vectors were made by" in result.stderr
+    assert current_id(folder) == newest
+
+
+def test_show_tells_the_facts_and_the_strongest_trends(folder: Path) -> None:
+    first, _ = publish_at(folder, 0, "tea", "snow [bold]not markup[/]"), publish_at(folder, 1, "coffee")
+    told = json.loads(run("show", first, "--json", "-n", "1").stdout)
+    assert (told["id"], told["count"], len(told["trends"])) == (first, 2, 1)
+    assert "[bold]not markup[/]" in run("show", first).stdout
+    assert "coffee" in run("show").stdout
+    damage(folder, first, ".owners")
+    assert isinstance(run("show", first).exception, CorruptSnapshot)
+
+
+def test_an_id_may_be_cut_short_where_only_one_begins_so(folder: Path) -> None:
+    first, second = publish_at(folder, 0, "tea"), publish_at(folder, 1, "coffee")
+    short = first[:14]
+    assert not second.startswith(short)
+    assert run("show", short).exit_code == 0
+    assert isinstance(run("show", "20").exception, NoSnapshot)
+    assert isinstance(run("verify", "").exception, NoSnapshot)
