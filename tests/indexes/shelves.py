@@ -1,15 +1,11 @@
-"""Shelves to test with: local, in memory, in a bucket behind moto's server, and one whose storage fails as told."""
+"""Snapshots to put on shelves, and a storage that fails as told."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
 import fsspec
-import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from moto.server import ThreadedMotoServer
 
 from indexes.segments import rows_of
 from indexes.snapshot import publish_rows, published
@@ -34,24 +30,6 @@ def publish_at(folder: Path, hours: int, *phrases: str, keep: int = 9) -> str:
         now=NOW + timedelta(hours=hours),
         keep=keep,
     ).id
-
-
-@contextmanager
-def bucket(name: str) -> Iterator[str]:
-    """The URL of a new bucket. The server is real, so are the requests; signatures are not looked at."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_ENDPOINT_URL_S3", f"http://{host}:{port}")
-        try:
-            fsspec.filesystem("s3", skip_instance_cache=True).mkdir(name)
-            yield f"s3://{name}/snapshots"
-        finally:
-            server.stop()
 
 
 class FailingFileSystem(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
