@@ -166,7 +166,7 @@ class Shelf:
             self._tidy(snapshot_id, keep)
         except SnapshotError as error:  # the snapshot is there; the next one's tidying takes what is left
             logger.warning("%s", error)
-        return Transfer(snapshot_id, len(lacking), sum((directory / name).stat().st_size for name in lacking.values()))
+        return Transfer(snapshot_id, len(lacking), sum(there[f"files/{sha256}"] for sha256 in lacking))
 
     def download(self, snapshots_dir: Path, embedder: Embedder, keep: int, *, again: bool = False) -> Transfer | None:
         """Makes what is current there current here; None where there was nothing to do.

@@ -3,9 +3,11 @@
 import hashlib
 import json
 import secrets
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
 
 import fsspec
@@ -330,6 +332,13 @@ def test_no_password_is_told(tmp_path: Path) -> None:
 def test_a_url_that_can_not_be_used_is_refused_at_once(url: str, said: str) -> None:
     with pytest.raises(ConfigurationError, match=f"TRENDRAG_SNAPSHOTS__URL.*{said}"):
         Shelf(url)
+
+
+def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(import_module("fsspec.registry")._registry, "s3", raising=False)
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'trendrag\[s3\]'"):
+        Shelf("s3://bucket/trends")
 
 
 def test_a_missing_bucket_is_named(in_a_bucket: str, here: Path) -> None:
