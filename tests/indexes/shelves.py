@@ -41,6 +41,7 @@ class FailingFileSystem(MemoryFileSystem):  # type: ignore[misc]  # fsspec has n
     left: ClassVar[int | None] = None
     """How many operations are left before one fails; None: all do well."""
     torn: ClassVar[bool] = True
+    says: ClassVar[str] = "the storage has failed"
 
     @classmethod
     def reset(cls) -> None:
@@ -53,7 +54,7 @@ class FailingFileSystem(MemoryFileSystem):  # type: ignore[misc]  # fsspec has n
         if cls.left is not None:
             cls.left -= 1
             if cls.left < 0:
-                raise OSError("the storage has failed")
+                raise OSError(cls.says)
 
     def find(self, path: str, **options: Any) -> Any:
         self._step()
