@@ -32,8 +32,8 @@ def snapshot() -> None:
 def list_snapshots(as_json: bool) -> None:
     """Show the snapshots on disk, newest first.
 
-    An arrow marks the one in use. Files that snapshots share are on disk once. Nothing is verified: see `trendrag
-    snapshot verify`. What is current at TRENDRAG_SNAPSHOTS__URL is told below.
+    An arrow marks the one in use. Files that snapshots share are on disk once. Nothing is verified here: see
+    `trendrag snapshot verify`. What is current at TRENDRAG_SNAPSHOTS__URL is told below.
     """
     from datetime import UTC, datetime
 
@@ -225,8 +225,10 @@ def push(snapshot_id: str | None, again: bool) -> None:
 def pull() -> None:
     """Take what is current at TRENDRAG_SNAPSHOTS__URL and use it here.
 
-    `trendrag serve` does this by itself, every few seconds. All is verified before anything changes.
+    `trendrag serve` does this by itself, every few seconds. All is verified before anything changes. The first one also
+    prepares what retrieval knows of scenes, as a first refresh does: once, about a minute.
     """
+    from indexes.commands import prepare_scenes
     from indexes.embedder import open_embedder
     from indexes.snapshot import current_id
     from trendrag.errors import NoSnapshot
@@ -236,7 +238,9 @@ def pull() -> None:
     shelf, folder = _shelf(settings), settings.snapshots_dir
     if shelf.current() is None:
         raise NoSnapshot(f"There is no snapshot at {shelf.label} yet. Put one there: trendrag snapshot push")
-    done = shelf.download(folder, open_embedder(settings.models_dir), settings.ingest.keep_snapshots, again=True)
+    embedder = open_embedder(settings.models_dir)
+    done = shelf.download(folder, embedder, settings.ingest.keep_snapshots, again=True)
+    prepare_scenes(embedder, settings.models_dir)
     copied = f"{done.files} files copied, {_size(done.size)}" if done else "as before"
     click.echo(f"Snapshot {current_id(folder)} is in use ({copied}).")
 

@@ -76,6 +76,7 @@ async def open_service(settings: Settings) -> AsyncIterator[CaptionService]:
         k=settings.retrieval.k,
         threshold=settings.retrieval.threshold,
         max_age=timedelta(hours=settings.ingest.max_age_hours),
+        concepts_dir=settings.models_dir,
     )
     async with _following(settings, embedder), _open_model(settings) as (describer, writer, check_model):
         await retriever.follow()

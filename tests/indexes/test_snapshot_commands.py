@@ -162,6 +162,7 @@ def test_push_and_pull_say_what_they_did(
     monkeypatch.setenv("TRENDRAG_DATA_DIR", str(tmp_path / "elsewhere"))
     assert f"Snapshot {second} is in use (5 files copied" in run("pull").stdout
     assert "as before" in run("pull").stdout
+    assert list((tmp_path / "elsewhere" / "models").glob("concepts-*.npy"))  # as after a first refresh
     assert current_id(tmp_path / "elsewhere" / "snapshots") == second
     monkeypatch.setenv("TRENDRAG_DATA_DIR", str(folder.parent))
     run("push", first)
