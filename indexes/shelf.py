@@ -241,9 +241,12 @@ class Shelf:
                 files, size = files + 1, size + (draft / name).stat().st_size
             write_file(draft / "manifest.json", data)
             sync_directory(draft)
-            if not _complete(directory, manifest, data):  # another process may have been faster
-                shutil.rmtree(directory, ignore_errors=True)
+            try:
                 draft.rename(directory)
+            except OSError:
+                if not _complete(directory, manifest, data):  # damaged, and not another process that was faster
+                    shutil.rmtree(directory, ignore_errors=True)
+                    draft.rename(directory)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         return Transfer(manifest.id, files, size)

@@ -294,6 +294,24 @@ def test_a_reader_whose_snapshot_is_removed_takes_the_newer_one(
     assert phrases(there) == {"snow"}
 
 
+def test_two_processes_of_one_machine_may_take_the_same_snapshot(
+    here: Path, there: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    slow, quick = (Shelf(f"file://{tmp_path}/shelf") for _ in range(2))
+    made = publish_at(here, 0, "tea")
+    slow.upload(here, made, KEEP)
+    get = slow._get
+
+    def overtaken(name: str, path: Path) -> None:
+        monkeypatch.undo()
+        quick.download(there, EMBEDDER, KEEP)
+        get(name, path)
+
+    monkeypatch.setattr(slow, "_get", overtaken)
+    slow.download(there, EMBEDDER, KEEP)
+    assert (phrases(there), snapshot_ids(there), list(there.glob(".*.part"))) == ({"tea"}, [made], [])
+
+
 def test_readers_beside_a_publisher_that_keeps_one_never_fail(tmp_path: Path) -> None:
     url, here = f"file://{tmp_path}/shelf", tmp_path / "here"
     Shelf(url).upload(here, publish_at(here, 0, "0"), 1)
