@@ -134,9 +134,11 @@ class TrendRetriever:
         fitting = np.flatnonzero(passing & (chances >= self._threshold))
         if not len(fitting):
             return Retrieval(snapshot=info, reason="No trend fits this photo.")
+        most = LOOKED_AT * self._k
+        if len(fitting) > most:  # the best, and what is as good as the last of them
+            fitting = fitting[scores[fitting] >= np.partition(scores[fitting], -most)[-most]]
         # Ids settle ties, so that equal snapshots give equal answers whatever the order of their trends.
-        near = fitting[np.argsort(-scores[fitting], kind="stable")[: LOOKED_AT * self._k]].tolist()
-        near.sort(key=lambda row: (-scores[row], snapshot.trends[row].id))
+        near = sorted(fitting.tolist(), key=lambda row: (-scores[row], snapshot.trends[row].id))[:most]
         rows = distinct(near, snapshot.trends, table.vectors_of(near), self._k)
         found = tuple(
             RetrievedTrend(
