@@ -1,6 +1,6 @@
 """A snapshot: all trends of one refresh with their vectors, as verified files in a directory of their own.
 
-    snapshots/<id>/manifest.json   what is inside, with a SHA-256 for each other file; written last
+    snapshots/<id>/manifest.json   what is inside, with a SHA-256 of each other file and of itself; written last
     snapshots/<id>/withheld...     what the safety gate kept back, for ``trendrag trends --withheld`` alone
     snapshots/<id>/...             rows and segments, as in ``segments``; segments are hard links where there can be any
     snapshots/CURRENT              the id of the current one, replaced atomically

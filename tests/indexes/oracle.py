@@ -108,7 +108,7 @@ class Oracle:
 
     def _bridge(self, whole: Sequence[str], trend: Trend) -> float:
         asked = self._vectors([*whole, *(part for text in whole for part in clauses(text))])
-        links = []
+        links: list[tuple[float, float]] = []
         for near, (_, scenes) in zip(self.nearness(trend), self.concepts, strict=True):
             weight = min(max((near - FLOOR) / (1 - FLOOR), 0.0), 1.0) ** EXPONENT
             links.append((near, weight * _two_best(asked @ self._vectors(scenes).T)))

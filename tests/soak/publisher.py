@@ -9,12 +9,11 @@ time a damaged one is current first. The parent publishes number 0.
 import select
 import shutil
 import sys
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from indexes.embedder import Embedder, open_embedder
-from indexes.segments import rows_of
+from indexes.segments import Keys, rows_of
 from indexes.snapshot import make_current, publish_rows, published
 from trendrag.settings import default_data_dir
 from trendrag.types import Trend
@@ -42,8 +41,8 @@ def publish_number(folder: Path, number: int, embedder: Embedder) -> str:
     rows = rows_of(trends)
     by_key = dict(zip(rows["key"].tolist(), trends, strict=True))
 
-    def load(keys: Sequence[int]) -> list[Trend]:
-        return [by_key[int(key)] for key in keys]
+    def load(keys: Keys) -> list[Trend]:
+        return [by_key[key] for key in keys.tolist()]
 
     return publish_rows(
         folder,
@@ -76,6 +75,10 @@ def main(folder: Path, pause: float) -> None:
         if name and number % 10 == 0:
             publish_damaged(folder, name)
         else:
+            if (
+                name
+            ):  # what follows a damaged one shares nothing with it, and making all anew takes longer than a second
+                make_current(folder, name)
             name = publish_number(folder, number, embedder)
             print(number, name, flush=True)  # noqa: T201  (its answer)
 

@@ -40,12 +40,11 @@ class Read:
     took: float
     snapshot: str
     numbers: frozenset[float]
-    hits: int
 
 
 @dataclass(frozen=True, slots=True)
 class Soaked:
-    """Memory in bytes: at the end of the quiet time, the most that was seen, and at the end of all."""
+    """``rss`` is in bytes: at the end of the quiet time, after a third of the swaps, and at the end of all."""
 
     quiet: list[Read]
     swapping: list[Read]
@@ -75,16 +74,17 @@ async def soak(folder: Path, embedder: Embedder) -> Soaked:
     failures: list[str] = []
     await load(retriever, 2.0, failures)  # warms up
     quiet = await load(retriever, QUIET, failures)
-    before = most = resident_bytes()
+    before = resident_bytes()
     async with publisher(folder) as lines:
-        swapping = await load(retriever, SWAPPING, failures)
-        most = max(most, resident_bytes())
+        swapping = await load(retriever, SWAPPING / 3, failures)
+        early = resident_bytes()
+        swapping += await load(retriever, SWAPPING * 2 / 3, failures)
     published |= {name: int(number) for number, name in map(str.split, lines)}
     last = next(reversed(published))
     while retriever.snapshot is None or retriever.snapshot.id != last:
         await load(retriever, PAUSE, failures)
     await retriever.aclose()
-    return Soaked(quiet, swapping, failures, published, last, (before, most, resident_bytes()))
+    return Soaked(quiet, swapping, failures, published, last, (before, early, resident_bytes()))
 
 
 async def load(retriever: TrendRetriever, seconds: float, failures: list[str]) -> list[Read]:
@@ -97,7 +97,9 @@ async def load(retriever: TrendRetriever, seconds: float, failures: list[str]) -
         while (began := time.monotonic()) < end:
             asked += 1
             try:
-                answer = await retriever.retrieve(QUERIES[asked % len(QUERIES)], TrendFilters())
+                # No question is asked twice, so that none is answered from memory.
+                query = f"{QUERIES[asked % len(QUERIES)]} {number}.{asked}"
+                answer = await retriever.retrieve(query, TrendFilters())
             except Exception as error:  # noqa: BLE001  (told, and the others go on)
                 failures.append(repr(error))
                 continue
@@ -112,7 +114,7 @@ async def load(retriever: TrendRetriever, seconds: float, failures: list[str]) -
 
 def _read(began: float, took: float, answer: Retrieval) -> Read:
     numbers = frozenset(hit.trend.velocity for hit in answer.trends)
-    return Read(began, took, answer.snapshot.id if answer.snapshot else "", numbers, len(answer.trends))
+    return Read(began, took, answer.snapshot.id if answer.snapshot else "", numbers)
 
 
 @contextlib.asynccontextmanager

@@ -14,8 +14,10 @@ from tests.soak.report import report, torn
 from tests.soak.soak import Soaked, soak
 from trendrag.settings import default_data_dir
 
-GROWTH = 32 * 2**20
-"""Bytes that the process may have kept from the swaps, of which a snapshot here takes about half."""
+KEPT = 64 * 2**20
+"""Bytes that the process may be larger by than before the first swap: room for a second snapshot, and its threads'."""
+GROWTH = 16 * 2**20
+"""Bytes that it may have grown by once a third of the swaps were over."""
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,6 @@ def test_no_read_fails(soaked: Soaked) -> None:
 
 def test_no_read_is_torn(soaked: Soaked) -> None:
     assert torn(soaked) == []
-    assert {each.hits for each in soaked.swapping} == {8}
 
 
 def test_the_readers_follow_and_end_with_the_last(soaked: Soaked) -> None:
@@ -44,5 +45,6 @@ def test_the_readers_follow_and_end_with_the_last(soaked: Soaked) -> None:
 
 
 def test_memory_is_back_where_it_was(soaked: Soaked) -> None:
-    before, _, after = soaked.rss
-    assert after - before < GROWTH
+    before, early, after = soaked.rss
+    assert after - before < KEPT
+    assert after - early < GROWTH
