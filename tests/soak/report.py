@@ -16,7 +16,7 @@ part of the concepts: {quiet:.0f} s from one snapshot, then {swapping:.0f} s whi
 
 {read:,} answers, {failed} failed, {torn} torn; {published} snapshots were published, {seen} of them answered from.
 Memory (MiB): {before:.0f} before the first swap, {early:.0f} after a third of them, {after:.0f} at the end, when one
-snapshot is in use again. What two snapshots side by side took once is not all given back; it does not add up.
+snapshot is in use again. So memory is **not** all back; how much of that the allocator keeps has not been found out.
 Machine: Linux, 2 cores that others used too, Python 3.11.
 """
 
