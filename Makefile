@@ -61,6 +61,14 @@ test-week: .venv/dev.stamp models ## live through a made-up week and look for li
 bench-week: .venv/dev.stamp models ## the same, with a report in benchmarks/week.md
 	TRENDRAG_TEST_WEEK=1 TRENDRAG_WEEK_REPORT=benchmarks/week.md $(PYTEST) tests/week
 
+.PHONY: test-soak
+test-soak: .venv/dev.stamp models ## a minute of readers while snapshots change every second
+	TRENDRAG_TEST_SOAK=1 $(PYTEST) tests/soak
+
+.PHONY: bench-soak
+bench-soak: .venv/dev.stamp models ## the same, with a report in benchmarks/soak.md
+	TRENDRAG_TEST_SOAK=1 TRENDRAG_SOAK_REPORT=benchmarks/soak.md $(PYTEST) tests/soak
+
 .PHONY: bench
 bench: .venv/dev.stamp models ## measure what a refresh costs, into benchmarks/refresh.md (some 10 minutes, 2 GB in var/)
 	$(BIN)/python benchmarks/refresh.py

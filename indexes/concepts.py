@@ -170,9 +170,10 @@ def _best_two(cosines: Vectors, starts: npt.NDArray[np.int64]) -> Vectors:
     """(n, groups): the mean of the two highest of each group of columns; of a group of one, that one."""
     first = np.maximum.reduceat(cosines, starts, axis=1)
     sizes = np.diff(np.append(starts, cosines.shape[1]))
-    rest = np.where(cosines == np.repeat(first, sizes, axis=1), np.float32(-2), cosines)
-    second = np.maximum.reduceat(rest, starts, axis=1)
-    return np.asarray((first + np.where(second > -2, second, first)) / 2, dtype=np.float32)
+    highest = cosines == np.repeat(first, sizes, axis=1)
+    second = np.maximum.reduceat(np.where(highest, np.float32(-2), cosines), starts, axis=1)
+    twice = np.add.reduceat(highest, starts, axis=1, dtype=np.int32) > 1  # then the second is as high
+    return np.asarray((first + np.where(twice | (second == -2), first, second)) / 2, dtype=np.float32)
 
 
 def _texts(known: Sequence[Concept]) -> list[str]:

@@ -55,7 +55,8 @@ class TrendRetriever:
         self._snapshot: Snapshot | None = None
         self._concepts = concepts  # where none are given, those in ``concepts_dir``, once there are any
         self._concepts_dir = concepts_dir
-        self._table: Table | None = None  # of the snapshot that was searched last
+        self._table: Table | None = None  # of the snapshot in use
+        self._other: Table | None = None  # of the last snapshot of a caller's own
         self._missing = "not loaded"
         self._seen: str | None = None  # what CURRENT named when we last loaded
         self._next_poll = 0.0
@@ -111,16 +112,20 @@ class TrendRetriever:
         say the same only the first is in the answer.
         """
         await self.follow()
-        snapshot = self._snapshot
-        if snapshot is None:
+        table = self._table
+        if table is None:
             return Retrieval(reason=self._missing)
-        return await asyncio.to_thread(self.search, snapshot, query, filters)
+        # Of a table that is held here no other can take the place while the search waits for a thread.
+        return await asyncio.to_thread(self._search, table, query, filters)
 
     def search(self, snapshot: Snapshot, query: str, filters: TrendFilters) -> Retrieval:
-        info = snapshot.info
+        """As ``retrieve``, in a snapshot of the caller's."""
+        return self._search(self._table_of(snapshot), query, filters)
+
+    def _search(self, table: Table, query: str, filters: TrendFilters) -> Retrieval:
+        snapshot, info = table.snapshot, table.snapshot.info
         if not query.strip():
             return Retrieval(snapshot=info, reason="There is nothing to search with: no description and no note.")
-        table = self._table_of(snapshot)
         now = self._now()
         # A sample is old by its nature and says so everywhere; live trends must be of now to be offered as such.
         oldest = now - self._max_age if info.origin == "live" else None
@@ -136,9 +141,11 @@ class TrendRetriever:
         fitting = np.flatnonzero(passing & (chances >= self._threshold))
         if not len(fitting):
             return Retrieval(snapshot=info, reason="No trend fits this photo.")
+        most = LOOKED_AT * self._k
+        if len(fitting) > most:  # the best, and what is as good as the last of them
+            fitting = fitting[scores[fitting] >= np.partition(scores[fitting], -most)[-most]]
         # Ids settle ties, so that equal snapshots give equal answers whatever the order of their trends.
-        near = fitting[np.argsort(-scores[fitting], kind="stable")[: LOOKED_AT * self._k]].tolist()
-        near.sort(key=lambda row: (-scores[row], snapshot.trends[row].id))
+        near = sorted(fitting.tolist(), key=lambda row: (-scores[row], snapshot.trends[row].id))[:most]
         rows = distinct(near, snapshot.trends, table.vectors_of(near), self._k)
         found = tuple(
             RetrievedTrend(
@@ -149,10 +156,11 @@ class TrendRetriever:
         return Retrieval(trends=found, snapshot=info)
 
     def _table_of(self, snapshot: Snapshot) -> Table:
-        table = self._table
-        if table is None or table.snapshot is not snapshot:
-            table = self._table = Table(snapshot, self._concepts)
-        return table
+        for table in (self._table, self._other):
+            if table is not None and table.snapshot is snapshot:
+                return table
+        self._other = Table(snapshot, self._concepts)
+        return self._other
 
     def _why_nothing(self, table: Table, oldest: datetime | None) -> str:
         if not table.snapshot.trends:

@@ -15,21 +15,23 @@ import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, get_args
+from typing import Annotated, Any, BinaryIO, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
 import zstandard
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from indexes.embedder import Embedder
+from indexes.embedder import Embedder, Vectors
 from indexes.gloss import gloss
 from trendrag.clock import microseconds, moment
 from trendrag.types import Stage, Trend
 
 MAX_TRENDS_BYTES = 2**30
+MAX_LINE_BYTES = 2**24
 ROWS_FILE = "rows.npy"
 RATED = {"score", "velocity", "stage", "last_seen"}
 """The fields of a trend that its row has."""
@@ -46,6 +48,9 @@ ROW = np.dtype(
     ]
 )
 STAGES: tuple[Stage, ...] = get_args(Stage)
+_TIMES = microseconds(datetime.min.replace(tzinfo=UTC)), microseconds(datetime.max.replace(tzinfo=UTC))
+_ROUNDING = 1e-3
+"""By how much the square of a normalised vector's length may be beyond 1."""
 _CHUNK = 4_096
 """Rows or vectors in memory at a time while a segment is written."""
 
@@ -53,6 +58,10 @@ Rows = npt.NDArray[np.void]
 Keys = npt.NDArray[np.int64]
 Load = Callable[[Keys], Sequence[Trend]]
 """The trends of some keys, in their order."""
+
+
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+"""One that can't lead out of the snapshot's folder."""
 
 
 class File(Protocol):
@@ -64,8 +73,8 @@ class Segment(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
-    rows: int
+    name: FileName
+    rows: int = Field(ge=0)
 
     @property
     def files(self) -> tuple[str, str, str]:
@@ -196,16 +205,76 @@ def read_lines(file: BinaryIO) -> Iterator[bytes]:
     """
     size = 0
     with zstandard.ZstdDecompressor().stream_reader(file) as reader:
-        for line in io.BufferedReader(reader, 1 << 20):
+        lines = io.BufferedReader(reader, 1 << 20)
+        while line := lines.readline(MAX_LINE_BYTES):
             size += len(line)
-            if size > MAX_TRENDS_BYTES:
+            if len(line) == MAX_LINE_BYTES or size > MAX_TRENDS_BYTES:
                 raise ValueError("too long")
             yield line.rstrip(b"\n")
 
 
+def rows_in(data: bytes, count: int) -> Rows:
+    """The ``count`` rows of a ``rows.npy``.
+
+    Raises:
+        Exception: it is not one of so many rows, or they have values that no trend has; numpy raises all sorts.
+    """
+    file = io.BytesIO(data)
+    np.lib.format.read_magic(file)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    # What it says of itself comes before any memory is taken for it.
+    if dtype != ROW or shape != (count,) or len(data) - file.tell() != count * ROW.itemsize:
+        raise ValueError("it does not fit the segments")
+    rows: Rows = np.frombuffer(data, dtype=ROW, offset=file.tell())
+    possible = (
+        (rows["live"].view(np.uint8) <= 1)
+        & (rows["stage"] < len(STAGES))
+        & (rows["score"] >= 0)
+        & (rows["score"] <= 1)
+        & np.isfinite(rows["velocity"])
+        & (rows["last_seen"] >= _TIMES[0])
+        & (rows["last_seen"] <= _TIMES[1])
+    )
+    if not possible.all():
+        raise ValueError("it has values that no trend has")
+    return rows
+
+
+def owners_in(data: bytes, rows: int) -> npt.NDArray[np.int32]:
+    """(vectors,): which row within the segment each vector is of, ascending; every row has at least one.
+
+    Raises:
+        ValueError: they are not of so many rows.
+    """
+    owners = np.frombuffer(data, dtype="<i4")
+    steps = np.diff(owners, prepend=np.int32(-1), append=np.int32(rows))
+    if ((steps[:-1] < 0) | (steps[:-1] > 1)).any() or steps[-1] != 1 or (len(owners) and owners[0] != 0):
+        raise ValueError("they do not fit the segment's rows")
+    return owners
+
+
+def vectors_in(data: bytes, count: int, dim: int) -> Vectors:
+    """float32 (count, dim), each of length 1 at most.
+
+    Raises:
+        ValueError: they are not so many, or too long or not a number, so that no cosine would be one.
+    """
+    vectors = np.frombuffer(data, dtype="<f4")
+    if vectors.size != count * dim:
+        raise ValueError("they are not as many as their owners")
+    vectors = vectors.reshape(count, dim)
+    if not (np.einsum("ij,ij->i", vectors, vectors) <= 1 + _ROUNDING).all():
+        raise ValueError("they are not normalised")
+    return vectors
+
+
 def rated(line: bytes, row: Any) -> Trend:
-    """The trend of a line and of its row."""
-    return Trend.model_validate(
+    """The trend of a line and of its row.
+
+    Raises:
+        Exception: it is no trend's, or not that row's; parsers raise all sorts.
+    """
+    trend = Trend.model_validate(
         json.loads(line)
         | {
             "score": float(row["score"]),
@@ -214,6 +283,9 @@ def rated(line: bytes, row: Any) -> Trend:
             "last_seen": moment(int(row["last_seen"])),
         }
     )
+    if key_of(trend.id) != row["key"]:
+        raise ValueError(f"{ROWS_FILE} has another trend in its place")
+    return trend
 
 
 def _texts(trends: Sequence[Trend]) -> Iterator[tuple[int, str]]:

@@ -1,6 +1,6 @@
 """A snapshot: all trends of one refresh with their vectors, as verified files in a directory of their own.
 
-    snapshots/<id>/manifest.json   what is inside, with a SHA-256 for each other file; written last
+    snapshots/<id>/manifest.json   what is inside, with a SHA-256 of each other file and of itself; written last
     snapshots/<id>/withheld...     what the safety gate kept back, for ``trendrag trends --withheld`` alone
     snapshots/<id>/...             rows and segments, as in ``segments``; segments are hard links where there can be any
     snapshots/CURRENT              the id of the current one, replaced atomically
@@ -20,19 +20,33 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import faiss
 import numpy as np
-import zstandard
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from indexes.embedder import Embedder, Vectors
-from indexes.segments import ROW, ROWS_FILE, Load, Rows, Segment, plan, rated, read_lines, rows_of, write
+from indexes.segments import (
+    ROW,
+    ROWS_FILE,
+    FileName,
+    Load,
+    Rows,
+    Segment,
+    owners_in,
+    plan,
+    rated,
+    read_lines,
+    rows_in,
+    rows_of,
+    vectors_in,
+    write,
+)
 from indexes.withheld import WITHHELD_FILE, Withheld, as_file
 from trendrag.errors import CorruptSnapshot, NoSnapshot
 from trendrag.types import Origin, SnapshotInfo, Trend, Utc
@@ -57,13 +71,15 @@ class Manifest(_Record):
     created_at: Utc
     recorded_at: Utc | None
     origin: Origin
-    count: int
+    count: int = Field(ge=0)
     embedder: EmbedderId
-    files: dict[str, str]
+    files: dict[FileName, str]
     """File name → SHA-256 of its bytes."""
     segments: tuple[Segment, ...] = ()
     build_seconds: float | None = None
     """What deciding on the trends and writing them took; None where nobody measured it."""
+    seal: str | None = None
+    """SHA-256 of what stands before it in the file; None in manifests from before there was one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -210,7 +226,7 @@ def publish_rows(
             segments=tuple(segments),
             build_seconds=None if decided_in is None else round(decided_in + time.monotonic() - started, 3),
         )
-        write_file(draft / "manifest.json", manifest.model_dump_json(indent=2).encode())
+        write_file(draft / "manifest.json", _sealed(manifest))
         sync_directory(draft)
         draft.rename(snapshots_dir / manifest.id)
     except BaseException:
@@ -269,7 +285,7 @@ def read_manifest(directory: Path) -> Manifest | None:
     """What a snapshot says of itself, not verified; None where that can't be read."""
     try:
         return Manifest.model_validate_json((directory / "manifest.json").read_bytes())
-    except (OSError, ValidationError):
+    except (OSError, ValidationError, OverflowError):
         return None
 
 
@@ -309,8 +325,8 @@ def open_snapshot(directory: Path, embedder: Embedder) -> Snapshot:
     where = f"Snapshot {directory.name}"
     manifest = _manifest(directory, embedder)
     trends, index = _version_1(directory, manifest) if manifest.schema_version == 1 else _segmented(directory, manifest)
-    if len(trends) != manifest.count or index.d != embedder.dim:
-        raise CorruptSnapshot(f"{where}: its files do not fit each other")
+    if len(trends) != manifest.count:
+        raise CorruptSnapshot(f"{where}: manifest.json counts {manifest.count} trends, its files have {len(trends)}")
     return Snapshot(_info(manifest), trends, index)
 
 
@@ -341,20 +357,40 @@ def _manifest(directory: Path, embedder: Embedder) -> Manifest:
     where = f"Snapshot {directory.name}"
     manifest = parse_manifest(_read(directory, "manifest.json"), where)
     check_embedder(manifest, embedder, where)
+    if manifest.id != directory.name:
+        raise CorruptSnapshot(f"{where}: manifest.json is that of {manifest.id}")
     return manifest
 
 
 def parse_manifest(data: bytes, where: str) -> Manifest:
     try:
-        return Manifest.model_validate_json(data)
-    except ValidationError as error:
+        manifest = Manifest.model_validate_json(data)
+    except (ValidationError, OverflowError) as error:  # the latter where a time is beyond the year 9999
         raise CorruptSnapshot(f"{where}: manifest.json is not a manifest of version 1 to {SCHEMA_VERSION}") from error
+    if manifest.seal is not None and _seal_of(data.rpartition(_SEAL)[0]) != manifest.seal:
+        raise CorruptSnapshot(f"{where}: manifest.json does not match its own checksum")
+    return manifest
 
 
 def check_embedder(manifest: Manifest, embedder: Embedder, where: str) -> None:
     made_by, ours = manifest.embedder, (embedder.name, embedder.sha256, embedder.dim)
     if (made_by.name, made_by.sha256, made_by.dim) != ours:
-        raise CorruptSnapshot(f"{where}: its vectors were made by {made_by.name}, this is {embedder.name}")
+        raise CorruptSnapshot(
+            f"{where}: its vectors were made by {made_by.name}, this is {embedder.name} (says manifest.json)"
+        )
+
+
+_SEAL = b'"seal"'
+
+
+def _sealed(manifest: Manifest) -> bytes:
+    """The manifest as a file, which ends with a checksum of all before it: nothing else vouches for this file."""
+    body = manifest.model_dump_json(indent=2, exclude={"seal"}).removesuffix("\n}").encode() + b",\n  "
+    return body + _SEAL + f': "{_seal_of(body)}"\n}}'.encode()
+
+
+def _seal_of(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
 
 
 def _verify(directory: Path, manifest: Manifest, names: Iterable[str]) -> None:
@@ -376,13 +412,9 @@ def _checked(directory: Path, manifest: Manifest, name: str) -> bytes:
 
 
 def _rows(directory: Path, manifest: Manifest) -> Rows:
-    try:
-        rows: Rows = np.load(io.BytesIO(_checked(directory, manifest, ROWS_FILE)), allow_pickle=False)
-    except ValueError as error:
-        raise CorruptSnapshot(f"Snapshot {directory.name}: {ROWS_FILE} can't be read") from error
-    if rows.dtype != ROW or len(rows) != sum(segment.rows for segment in manifest.segments):
-        raise CorruptSnapshot(f"Snapshot {directory.name}: its files do not fit each other")
-    return rows
+    data = _checked(directory, manifest, ROWS_FILE)
+    with _reading(directory, ROWS_FILE):
+        return rows_in(data, sum(segment.rows for segment in manifest.segments))
 
 
 def _segmented(directory: Path, manifest: Manifest) -> tuple[tuple[Trend, ...], faiss.Index]:
@@ -396,35 +428,45 @@ def _segmented(directory: Path, manifest: Manifest) -> tuple[tuple[Trend, ...], 
     trends: dict[int, Trend] = {}
     start = 0
     for segment in manifest.segments:
-        lines, vectors, owners = segment.files
-        try:
-            for row, line in enumerate(read_lines(io.BytesIO(_checked(directory, manifest, lines))), start):
-                if rows["live"][row]:
-                    trends[row] = rated(line, rows[row])
-            ids = place[np.frombuffer(_checked(directory, manifest, owners), dtype="<i4") + start]
-            found = np.frombuffer(_checked(directory, manifest, vectors), dtype="<f4")
-            found = found.reshape(-1, manifest.embedder.dim)
-            if (ids >= 0).any():
-                index.add_with_ids(np.ascontiguousarray(found[ids >= 0], dtype=np.float32), ids[ids >= 0])
-        except (zstandard.ZstdError, ValueError, IndexError) as error:
-            raise CorruptSnapshot(f"Snapshot {directory.name}: segment {segment.name} can't be read") from error
+        own = rows[start : start + segment.rows]
+        names = lines, vectors, owners = segment.files
+        packed, numbers, owned = (_checked(directory, manifest, name) for name in names)
+        with _reading(directory, lines):
+            for row, (line, each) in enumerate(zip(read_lines(io.BytesIO(packed)), own, strict=True), start):
+                if each["live"]:
+                    trends[row] = rated(line, each)
+        with _reading(directory, owners):
+            ids = place[owners_in(owned, segment.rows) + start]
+        with _reading(directory, vectors):
+            found = vectors_in(numbers, len(ids), manifest.embedder.dim)
+        if (ids >= 0).any():
+            index.add_with_ids(np.ascontiguousarray(found[ids >= 0], dtype=np.float32), ids[ids >= 0])
         start += segment.rows
-    if len(trends) != len(best):
-        raise CorruptSnapshot(f"Snapshot {directory.name}: its files do not fit each other")
     return tuple(trends[row] for row in best.tolist()), index
 
 
 def _version_1(directory: Path, manifest: Manifest) -> tuple[tuple[Trend, ...], faiss.Index]:
-    where = f"Snapshot {directory.name}"
     packed, vectors = (_checked(directory, manifest, name) for name in ("trends.jsonl.zst", "index.faiss"))
-    try:
+    with _reading(directory, "trends.jsonl.zst"):
         trends = tuple(Trend.model_validate(json.loads(line)) for line in read_lines(io.BytesIO(packed)))
-    except (zstandard.ZstdError, ValueError) as error:
-        raise CorruptSnapshot(f"{where}: trends.jsonl.zst can't be read") from error
+    with _reading(directory, "index.faiss"):
+        index: Any = faiss.deserialize_index(np.frombuffer(vectors, dtype=np.uint8))
+        rows = faiss.vector_to_array(index.id_map)
+        flat: Any = faiss.downcast_index(index.index)
+        vectors_in(faiss.vector_to_array(flat.codes).tobytes(), len(rows), manifest.embedder.dim)
+        if flat.metric_type != faiss.METRIC_INNER_PRODUCT or ((rows < 0) | (rows >= len(trends))).any():
+            raise ValueError("it does not fit the trends")
+    return trends, index
+
+
+@contextlib.contextmanager
+def _reading(directory: Path, name: str) -> Iterator[None]:
+    """Names the file that is to blame where its contents are not what their checksum promised."""
     try:
-        return trends, faiss.deserialize_index(np.frombuffer(vectors, dtype=np.uint8))
-    except RuntimeError as error:  # what faiss's C++ exceptions become
-        raise CorruptSnapshot(f"{where}: index.faiss can't be read") from error
+        yield
+    except Exception as error:  # parsers raise all sorts on what no publisher wrote
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise CorruptSnapshot(f"Snapshot {directory.name}: {name} can't be read ({reason})") from error
 
 
 def _info(manifest: Manifest) -> SnapshotInfo:

@@ -4,18 +4,19 @@ It is not read with the trends, so that nothing in it can be retrieved or served
 """
 
 import hashlib
+import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import zstandard
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from indexes.segments import read_lines
 from trendrag.errors import CorruptSnapshot
 from trendrag.types import Utc
 
 WITHHELD_FILE = "withheld.jsonl.zst"
-MAX_BYTES = 2**28
 
 
 class Withheld(BaseModel):
@@ -45,17 +46,17 @@ def read_withheld(directory: Path) -> tuple[Withheld, ...] | None:
         CorruptSnapshot: the file or its manifest is missing, changed or unreadable.
     """
     where = f"Snapshot {directory.name}"
+    path = directory / WITHHELD_FILE
     try:
-        files = json.loads((directory / "manifest.json").read_bytes())["files"]
-        if WITHHELD_FILE not in files:
+        expected = json.loads((directory / "manifest.json").read_bytes())["files"].get(WITHHELD_FILE)
+        if expected is None and not path.exists():
             return None
-        data = (directory / WITHHELD_FILE).read_bytes()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        data = path.read_bytes()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptSnapshot(f"{where}: {WITHHELD_FILE} or its manifest can't be read") from error
-    if hashlib.sha256(data).hexdigest() != files[WITHHELD_FILE]:
+    if hashlib.sha256(data).hexdigest() != expected:
         raise CorruptSnapshot(f"{where}: {WITHHELD_FILE} does not match its checksum")
     try:
-        lines = zstandard.ZstdDecompressor().decompress(data, max_output_size=MAX_BYTES)
-        return tuple(Withheld.model_validate_json(line) for line in lines.splitlines())
-    except (zstandard.ZstdError, ValidationError) as error:
+        return tuple(Withheld.model_validate_json(line) for line in read_lines(io.BytesIO(data)))
+    except (zstandard.ZstdError, ValueError) as error:
         raise CorruptSnapshot(f"{where}: {WITHHELD_FILE} can't be read") from error

@@ -66,6 +66,12 @@ async def test_at_most_k(tmp_path: Path) -> None:
     assert len((await open_retriever(tmp_path, k=3).retrieve("coffee", ALL)).trends) == 3
 
 
+async def test_of_equals_the_first_by_id_is_offered_however_many_there_are(tmp_path: Path) -> None:
+    publish_trends(tmp_path, *(make_trend("coffee", id=f"id-{number}") for number in reversed(range(10))))
+    answer = await open_retriever(tmp_path, k=1).retrieve("coffee", ALL)
+    assert [hit.trend.id for hit in answer.trends] == ["id-0"]
+
+
 @pytest.mark.parametrize(
     ("filters", "phrases"),
     [

@@ -60,6 +60,7 @@ def test_a_snapshot_from_before_has_nothing_to_say(tmp_path: Path) -> None:
     directory = published(tmp_path)
     manifest = json.loads((directory / "manifest.json").read_text())
     del manifest["files"][WITHHELD_FILE]
+    (directory / WITHHELD_FILE).unlink()
     (directory / "manifest.json").write_text(json.dumps(manifest))
     assert read_withheld(directory) is None
 
