@@ -153,7 +153,7 @@ def fit(kernel: npt.NDArray[np.float32], data: Matrix, cases: npt.NDArray[np.boo
         dual = _newton(kernel[np.ix_(rows, rows)], data.unsafe[data.case[rows]].astype(np.float64), dual)
         best: dict[int, tuple[float, int]] = {}
         for row in inside[doubtful[data.case[inside]]].tolist():
-            score = float(kernel[row, rows] @ dual)
+            score = float(kernel[row, rows] @ dual.astype(np.float32))
             best[int(data.case[row])] = max(best.get(int(data.case[row]), (-np.inf, -1)), (score, row))
         chosen = [row for _, row in best.values()]
         if not chosen:
@@ -168,7 +168,7 @@ def _newton(kernel: npt.NDArray[np.float32], labels: Floats, start: Floats, step
     """Minimises sum log(1 + exp(-±f)) + PENALTY/2 aᵀKa over a, with f = Ka."""
     dual = start
     for _ in range(steps):
-        values = kernel @ dual
+        values = (kernel @ dual.astype(np.float32)).astype(np.float64)  # for float64 numpy would copy the kernel
         chance = 1 / (1 + np.exp(-values))
         weight = np.maximum(chance * (1 - chance), 1e-3)
         new = _solved(kernel, PENALTY / weight, values + (labels - chance) / weight, dual)
@@ -212,7 +212,7 @@ def cross_validated(kernel: npt.NDArray[np.float32], data: Matrix, fold: Ints) -
     for number in range(FOLDS):
         dual, rows = fit(kernel, data, fold != number)
         outside = np.flatnonzero(fold[data.case] == number)
-        np.maximum.at(scores, data.case[outside], kernel[np.ix_(outside, rows)] @ dual)
+        np.maximum.at(scores, data.case[outside], kernel[np.ix_(outside, rows)] @ dual.astype(np.float32))
     return scores
 
 
