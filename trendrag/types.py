@@ -28,6 +28,7 @@ Region = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2}$", to_upper=Tru
 """ISO 3166-1 alpha-2, taken in either case."""
 Stage = Literal["rising", "peaking", "fading"]
 Origin = Literal["live", "sample"]
+Judged = Literal["model", "failed"]
 Platform = Literal["generic", "instagram", "tiktok", "x", "facebook", "linkedin", "pinterest", "threads"]
 
 
@@ -167,10 +168,11 @@ class Usage(Frozen):
 
 
 class Timings(Frozen):
-    """Seconds since the request began, except ``describe`` and ``retrieve``, which are durations."""
+    """Seconds since the request began, except ``describe``, ``retrieve`` and ``judge``, which are durations."""
 
     describe: float | None = None
     retrieve: float | None = None
+    judge: float | None = None
     first_token: float | None = None
     total: float
 
@@ -187,10 +189,17 @@ class Described(Frozen):
 
 
 class TrendsRetrieved(Frozen):
+    """The trends that the writer is offered, best first.
+
+    ``judged`` says who had the last look at those found: "model" chose among them; with "failed" the model should have
+    and did not, so that they are offered as found; None where nobody was to look, or nothing was found.
+    """
+
     type: Literal["trends"] = "trends"
     trends: tuple[RetrievedTrend, ...]
     snapshot: SnapshotInfo | None
     reason: str | None = None
+    judged: Judged | None = None
 
 
 class Delta(Frozen):

@@ -45,6 +45,7 @@ class FaultyServer:
     status: int = 500
     message: str = "the engine is busy"
     logprob: float | None = -0.25
+    words: tuple[str, ...] = WORDS
     models: tuple[str, ...] = ("tiny",)
     next_word: asyncio.Event | None = None
     base_url: str = ""
@@ -96,7 +97,7 @@ class FaultyServer:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
         if self.fault != "empty":
             writer.write(event(delta({"role": "assistant", "content": ""})))
-            for number, word in enumerate(WORDS):
+            for number, word in enumerate(self.words):
                 if number and self.next_word:
                     await self.next_word.wait()
                 writer.write(event(delta({"content": word}, logprob=self.logprob)))
