@@ -111,6 +111,12 @@ class IngestSettings(Section):
         default=None,
         description="phrases always withheld, one a line; by default `block.txt` in the data directory, if there",
     )
+    scenes: Literal["off", "model"] = Field(
+        default="off",
+        description="`model`: the model server writes down in which photos each new trend would fit; one call a trend",
+    )
+    scenes_trends: int = Field(default=200, ge=1, description="trends that a refresh has scenes written for at most")
+    scenes_seconds: float = Field(default=60, gt=0, description="longest time that a refresh waits for scenes")
     allow_private: bool = Field(default=False, description="let sources live on private or loopback addresses")
 
 

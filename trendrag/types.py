@@ -51,7 +51,8 @@ class Trend(Frozen):
 
     ``phrase`` is how a caption would say it, ``aliases`` are other spellings (a hashtag among them), ``score`` is the
     decayed burst strength scaled to [0, 1], ``velocity`` the burst's change per hour (positive: still growing).
-    ``language`` is BCP 47 ("und" where unknown), ``region`` ISO 3166-1 alpha-2 or None for everywhere.
+    ``language`` is BCP 47 ("und" where unknown), ``region`` ISO 3166-1 alpha-2 or None for everywhere. ``scenes`` say
+    what photos that fit it show; they are there to be found by, in snapshots alone, and are in no answer.
     """
 
     id: str
@@ -67,6 +68,8 @@ class Trend(Frozen):
     first_seen: Utc
     last_seen: Utc
     evidence: tuple[Evidence, ...] = ()
+    # Left out where there are none: snapshots and contents from before there were any stay what they are.
+    scenes: tuple[str, ...] = Field(default=(), exclude_if=lambda scenes: not scenes)
 
 
 class RetrievedTrend(Frozen):
