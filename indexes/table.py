@@ -21,6 +21,9 @@ from indexes.snapshot import Snapshot
 from trendrag.types import Trend, TrendFilters
 
 MOST_CLAUSES = 4
+SCENE_DISCOUNT = 0.1
+"""A scene is worded as queries are, so that its cosine is higher than a summary's for as good a fit. With so much taken
+off, the relevance that was fitted without scenes abstains as often as before (chosen on evals/cases/retrieval/tune)."""
 _CLAUSE = re.compile(r"[,.;:!?\n]|\b(?:but|while|and then)\b", re.IGNORECASE)
 
 
@@ -42,9 +45,10 @@ class Table:
         compared = np.ones(len(self._owners), dtype=np.bool_)
         compared[self._bounds[:-1][several]] = False
         self._compared, self._compared_owners = self._vectors[compared], self._owners[compared]
+        own = np.arange(len(self._owners)) < self._own_ends[self._owners]
+        self._discounts = np.where(own, 0, SCENE_DISCOUNT).astype(np.float32)[compared]
         self._links: Links | None = None
         if concepts is not None:
-            own = np.arange(len(self._owners)) < self._own_ends[self._owners]
             self._links = link(concepts, self._vectors[own], self._owners[own], len(trends))
         self._lexical = Lexical([" ".join((trend.phrase, *trend.aliases, trend.summary)) for trend in trends])
         self.scores: Scores = np.array([trend.score for trend in trends], dtype=np.float32)
@@ -65,7 +69,7 @@ class Table:
         vectors = embedder.embed([*whole, *parts])
         cosine = np.full(len(self.snapshot.trends), -1, dtype=np.float32)
         if len(self._compared):
-            best = (self._compared @ vectors[: len(whole)].T).max(axis=1)
+            best = (self._compared @ vectors[: len(whole)].T).max(axis=1) - self._discounts
             np.maximum.at(cosine, self._compared_owners, best)
         bm25 = np.maximum.reduce([self._lexical.scores(text) for text in whole])
         bridge = None
