@@ -17,6 +17,7 @@ from pydantic import (
     TypeAdapter,
     computed_field,
 )
+from pydantic.json_schema import SkipJsonSchema
 
 MAX_NOTE_CHARS = 4_000
 """Longest note a request may carry. Longer ones are refused, not cut: a silently cut note would surprise its writer."""
@@ -69,7 +70,7 @@ class Trend(Frozen):
     last_seen: Utc
     evidence: tuple[Evidence, ...] = ()
     # Left out where there are none: snapshots and contents from before there were any stay what they are.
-    scenes: tuple[str, ...] = Field(default=(), exclude_if=lambda scenes: not scenes)
+    scenes: SkipJsonSchema[tuple[str, ...]] = Field(default=(), exclude_if=lambda scenes: not scenes)
 
 
 class RetrievedTrend(Frozen):
