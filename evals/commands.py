@@ -116,14 +116,13 @@ def retrieval(folders: tuple[Path, ...], ablate: bool, scenes: bool, as_json: bo
     from evals.retrieval import ablate as ablate_retrieval
     from evals.retrieval import read_cases
     from evals.retrieval import run as run_retrieval
-    from indexes.concepts import make_concepts
+    from indexes.commands import prepare_scenes
     from indexes.embedder import open_embedder
     from trendrag.settings import load_settings
 
     settings = load_settings()
     embedder = open_embedder(settings.models_dir)
-    notice = "Preparing what retrieval knows of scenes: once, a few minutes."
-    concepts = make_concepts(embedder, settings.snapshots_dir, lambda: click.echo(notice, err=True))
+    concepts = prepare_scenes(embedder, settings.models_dir)
     ours = _OURS / "retrieval"
     for folder in folders or (ours / "tune", ours / "held-out"):
         cases = read_cases(folder, with_scenes=scenes)

@@ -34,7 +34,7 @@ def main() -> None:
     settings = load_settings()
     embedder = open_embedder(settings.models_dir)
     cases = read_cases(Path(__file__).parent / "cases" / "retrieval" / "tune")
-    concepts = make_concepts(embedder, settings.snapshots_dir)
+    concepts = make_concepts(embedder, settings.models_dir)
     for name, given in (("WITH_CONCEPTS", concepts), ("WITHOUT_CONCEPTS", None)):
         _show(name, cases, settings, embedder, given)
 

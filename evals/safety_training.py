@@ -5,7 +5,8 @@ cases, n × n is the smaller system. Features, and what a case's instances are, 
 that training and judging can't differ. Of an unsafe case with several headlines one is what makes it so: the riskiest
 under the model of the round before stands for it.
 
-Thresholds come from cross-validation by phrase, so that a phrase and its harmless twin are never on both sides.
+Thresholds come from cross-validation by phrase, so that a phrase and its harmless twin are never on both sides. They
+are set on the files that are not ``TWINNED``.
 """
 
 import argparse
@@ -38,6 +39,12 @@ from ingest.safety_model import (
 from ingest.safety_rules import Vocabulary, words_of
 from trendrag.settings import load_settings
 from trendrag.text import normal_form
+
+TWINNED = frozenset(
+    {"french", "german", "italian", "lowlands", "quiet", "spanish", "trendlists", "wordplay"}
+)  # files in TRAINING
+"""Nearly all of their cases are twins: a phrase twice, told apart by one quiet or one loud headline. That teaches well,
+but no day's trends are like that, and thresholds set on them would withhold a quarter of what is safe."""
 
 TRAINING = Path(__file__).parent / "cases" / "safety-train"
 WEIGHTS = Path(__file__).parent.parent / "ingest" / "safety_weights.json"
@@ -267,13 +274,15 @@ def training_files() -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def training_cases() -> list[Case]:
-    """Those of ``safety-train`` and the development half of our own, without any that has a phrase of the test half."""
+def training_cases() -> tuple[list[Case], Mask]:
+    """Those of ``safety-train`` and the development half of our own, without any that has a phrase of the test half;
+    and which of them set the thresholds."""
     own = read_cases(CASES, Case)
     test = {normal_form(case.phrase) for case in own if not is_development(case)}
-    cases = [case for file in sorted(TRAINING.glob("*.jsonl")) for case in read_cases(file, Case)]
-    cases += [case for case in own if is_development(case)]
-    return [case for case in cases if normal_form(case.phrase) not in test]
+    read = [(case, file.stem) for file in sorted(TRAINING.glob("*.jsonl")) for case in read_cases(file, Case)]
+    read += [(case, CASES.stem) for case in own if is_development(case)]
+    kept = [(case, name) for case, name in read if normal_form(case.phrase) not in test]
+    return [case for case, _ in kept], np.array([name not in TWINNED for _, name in kept])
 
 
 def main() -> None:
@@ -283,7 +292,7 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = load_settings()
     embedder = open_embedder(settings.models_dir)
-    cases = training_cases()
+    cases, ordinary = training_cases()
     vocabulary = Vocabulary.built_in()
     data = matrix(cases, vocabulary, CachedEmbedder(embedder, settings.data_dir / "cache" / "embeddings.sqlite3"))
     kernel = data.kernel()
@@ -292,15 +301,18 @@ def main() -> None:
     if arguments.scores:
         ids = [str(case.id) for case in cases]
         np.savez(arguments.scores, ids=ids, scores=scores, unsafe=data.unsafe, strong=data.strong, bare=bare)
-    found = thresholds(scores, data.strong, bare, data.unsafe)
+    found = thresholds(scores[ordinary], data.strong[ordinary], bare[ordinary], data.unsafe[ordinary])
     withheld = found.withheld(scores, data.strong, bare)
-    dual, rows = fit(kernel, data, np.ones(len(cases), dtype=np.bool_))
     figures = {
-        "cases": len(cases),
-        "unsafe": int(data.unsafe.sum()),
-        "recall": round(float(withheld[data.unsafe].mean()), 4),
-        "withheld_safe": round(float(withheld[~data.unsafe].mean()), 4),
+        name: {
+            "cases": int(part.sum()),
+            "unsafe": int(data.unsafe[part].sum()),
+            "recall": round(float(withheld[part & data.unsafe].mean()), 4),
+            "withheld_safe": round(float(withheld[part & ~data.unsafe].mean()), 4),
+        }
+        for name, part in (("ordinary", ordinary), ("twinned", ~ordinary))
     }
+    dual, rows = fit(kernel, data, np.ones(len(cases), dtype=np.bool_))
     document = {
         "about": "The safety gate's classifier; made by `python -m evals.safety_training`.",
         "embedder": {"name": embedder.name, "sha256": embedder.sha256, "dim": embedder.dim},

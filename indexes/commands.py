@@ -1,5 +1,6 @@
 """``trendrag trends``: what would be retrieved for a text, and why."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -7,7 +8,36 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from indexes.concepts import Concepts
+    from indexes.embedder import Embedder
     from trendrag.types import Retrieval
+
+
+def prepare_scenes(embedder: "Embedder", models_dir: Path, *, quiet: bool = False) -> "Concepts":
+    """What retrieval knows of scenes, made with progress on stderr where it is not there yet: once, about a minute."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from indexes.concepts import make_concepts
+
+    console = Console(stderr=True, quiet=quiet)
+    what = "Preparing what retrieval knows of scenes, once:"
+    if not console.is_terminal:
+
+        def line(done: int, total: int) -> None:
+            if not done:
+                console.print(f"{what} {total:,} texts, about a minute", soft_wrap=True)
+
+        return make_concepts(embedder, models_dir, line)
+    with Progress(console=console, transient=True) as bar:
+        task = None
+
+        def show(done: int, total: int) -> None:
+            nonlocal task
+            task = bar.add_task(what, total=total) if task is None else task
+            bar.update(task, completed=done)
+
+        return make_concepts(embedder, models_dir, show)
 
 
 @click.command()
@@ -65,7 +95,7 @@ def trends(
             k=count,
             threshold=settings.retrieval.threshold,
             max_age=timedelta(hours=settings.ingest.max_age_hours),
-            concepts=open_concepts(embedder, settings.snapshots_dir),
+            concepts=open_concepts(embedder, settings.models_dir),
         )
         answer = retriever.search(snapshot, query, filters)
     else:

@@ -4,7 +4,7 @@
 are described. A trend is near to a few concepts by their ``about``, a query by their ``scenes``; a trend and a query
 that are near to the same one belong together. Which concepts a trend is near to is found when a snapshot is loaded.
 
-Vectors of the concepts are made once for each embedder and kept beside the snapshots, for all that read them.
+Vectors of the concepts are made once for each embedder and kept beside its weights, for all that read them.
 """
 
 import contextlib
@@ -96,21 +96,19 @@ def open_concepts(embedder: Embedder, directory: Path) -> Concepts | None:
     return _concepts(known, vectors)
 
 
-def make_concepts(embedder: Embedder, directory: Path, on_making: Callable[[], None] = lambda: None) -> Concepts:
+def make_concepts(
+    embedder: Embedder, directory: Path, on_progress: Callable[[int, int], object] = lambda *_: None
+) -> Concepts:
     """As ``open_concepts``, but makes the vectors where there are none: about 20,000 texts, once for each embedder.
 
-    That takes a few minutes, before which ``on_making`` is called. Where they can't be written they are made all the
-    same.
+    That takes a minute. ``on_progress`` is told how many texts are done, of how many, from 0 on; what it raises ends
+    the work, and nothing is written. Where the vectors can't be written they are made all the same.
     """
     found = open_concepts(embedder, directory)
     if found is not None:
         return found
-    on_making()
     known = read_concepts()
-    texts = _texts(known)
-    parts = [texts[start : start + _CHUNK] for start in range(0, len(texts), _CHUNK)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        vectors = np.concatenate(list(pool.map(embedder.embed, parts))).astype(np.float16)
+    vectors = _embedded(_texts(known), embedder, on_progress)
     path = directory / _name(known, embedder)
     draft = directory / f".{path.name}.{secrets.token_hex(4)}"
     try:
@@ -118,14 +116,29 @@ def make_concepts(embedder: Embedder, directory: Path, on_making: Callable[[], N
         with draft.open("wb") as file:
             np.save(file, vectors, allow_pickle=False)
         draft.replace(path)
-        for old in directory.glob("concepts-*.npy"):
-            if old != path:
-                old.unlink(missing_ok=True)
     except OSError as error:
         logger.warning("%s can't be written: %s", path, error)
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
     return _concepts(known, vectors)
+
+
+def _embedded(
+    texts: Sequence[str], embedder: Embedder, on_progress: Callable[[int, int], object]
+) -> npt.NDArray[np.float16]:
+    parts = [texts[start : start + _CHUNK] for start in range(0, len(texts), _CHUNK)]
+    vectors = np.empty((len(texts), embedder.dim), dtype=np.float16)
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        on_progress(0, len(texts))
+        done = 0
+        for part in pool.map(embedder.embed, parts):
+            vectors[done : done + len(part)] = part
+            done += len(part)
+            on_progress(done, len(texts))
+    finally:  # Ctrl-C waits for no more than what runs
+        pool.shutdown(cancel_futures=True)
+    return vectors
 
 
 def link(concepts: Concepts, vectors: Vectors, owners: npt.NDArray[np.int64], trends: int) -> Links:

@@ -43,6 +43,7 @@ class TrendRetriever:
         threshold: float,
         max_age: timedelta,
         concepts: Concepts | None = None,
+        concepts_dir: Path | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._snapshots_dir = snapshots_dir
@@ -52,7 +53,8 @@ class TrendRetriever:
         self._max_age = max_age
         self._now = now
         self._snapshot: Snapshot | None = None
-        self._concepts = concepts  # where none are given, those beside the snapshots, once there are any
+        self._concepts = concepts  # where none are given, those in ``concepts_dir``, once there are any
+        self._concepts_dir = concepts_dir
         self._table: Table | None = None  # of the snapshot that was searched last
         self._missing = "not loaded"
         self._seen: str | None = None  # what CURRENT named when we last loaded
@@ -71,8 +73,8 @@ class TrendRetriever:
         self._seen = current_id(self._snapshots_dir)
         try:
             snapshot = open_newest(self._snapshots_dir, self._embedder)
-            if self._concepts is None:
-                self._concepts = open_concepts(self._embedder, self._snapshots_dir)
+            if self._concepts is None and self._concepts_dir is not None:
+                self._concepts = open_concepts(self._embedder, self._concepts_dir)
             self._table = Table(snapshot, self._concepts)
             self._snapshot = snapshot
         except SnapshotError as error:

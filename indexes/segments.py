@@ -1,7 +1,7 @@
 """The rows of a snapshot, in segments: files that are written once and then shared by the snapshots that hold them.
 
     <segment>.trends.jsonl.zst   one trend a line, without what changes as time goes by (``RATED``)
-    <segment>.vectors            float32, little-endian, (vectors, dim), L2-normalised; a row owns one to three, and scenes
+    <segment>.vectors            float32, little-endian, (vectors, dim), L2-normalised; a row owns one to three, or more
     <segment>.owners             int32, little-endian, (vectors,): each vector's row within the segment, ascending
     rows.npy                     one ``ROW`` for each row of all segments, in their order: the rest of each trend
 

@@ -28,7 +28,8 @@ def snapshot() -> None:
 def list_snapshots(as_json: bool) -> None:
     """Show the snapshots on disk, newest first.
 
-    An arrow marks the one in use. Files that snapshots share are on disk once. Nothing is verified: see `trendrag snapshot verify`.
+    An arrow marks the one in use. Files that snapshots share are on disk once. Nothing is verified here: see
+    `trendrag snapshot verify`.
     """
     from datetime import UTC, datetime
 
@@ -72,8 +73,9 @@ def list_snapshots(as_json: bool) -> None:
 def verify(ids: tuple[str, ...], as_json: bool) -> None:
     """Compare every file with its checksum.
 
-    Of the snapshots with these IDS, or of all. Exits with 1 where one is damaged or was made with another embedder; each fault names the file. A damaged snapshot
-    is never used: a server keeps the one it has, or takes the newest that is whole.
+    Of the snapshots with these IDS, or of all. Exits with 1 where one is damaged or was made with another embedder;
+    each fault names the file. A damaged snapshot is never used: a server keeps the one it has, or takes the newest that
+    is whole.
     """
     from indexes.embedder import open_embedder
     from indexes.snapshot import faults, snapshot_ids
@@ -102,8 +104,9 @@ def verify(ids: tuple[str, ...], as_json: bool) -> None:
 def rollback(snapshot_id: str | None) -> None:
     """Use an older snapshot again.
 
-    That called ID, or the newest before the current one that is whole. It is verified first. Servers that run change over by themselves. The next refresh that finds a change publishes a
-    new snapshot, which is then used: stop the schedule while you look into what went wrong.
+    That called ID, or the newest before the current one that is whole. It is verified first. Servers that run change
+    over by themselves. The next refresh that finds a change publishes a new snapshot, which is then used: stop the
+    schedule while you look into what went wrong.
     """
     from indexes.embedder import open_embedder
     from indexes.snapshot import current_id, faults, make_current, snapshot_ids

@@ -19,13 +19,10 @@ if TYPE_CHECKING:
 @click.option("--all", "everything", is_flag=True, help="Ask also sources that are not due, or wait after errors.")
 @click.option("--sample", is_flag=True, help="Load the bundled sample trends; needs no network.")
 @click.option("--or-sample", is_flag=True, help="Load the sample if no source can be read and there are no trends yet.")
-@click.option("--scenes", is_flag=True, help="Prepare what retrieval knows of scenes, too: once, a few minutes.")
 @click.option("--rebuild", is_flag=True, help="Make all trends anew from what was seen, not only what is new.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 @click.option("--quiet", is_flag=True, help="Show no progress; errors are still shown.")
-def refresh(
-    everything: bool, sample: bool, or_sample: bool, rebuild: bool, scenes: bool, as_json: bool, quiet: bool
-) -> None:
+def refresh(everything: bool, sample: bool, or_sample: bool, rebuild: bool, as_json: bool, quiet: bool) -> None:
     """Read the trend sources that are due and publish the trends of now.
 
     Each source is asked as often as it is worth and as its server wishes, and less often after errors, so that this
@@ -36,6 +33,8 @@ def refresh(
     Where no source is due, scores still decay. Where another refresh is under way, this one says so and does nothing.
 
     The sample is a set of source answers of our own, recorded once; it is called a sample wherever it appears.
+
+    The first refresh also prepares what retrieval knows of scenes: once, about a minute. Ctrl-C leaves it to the next.
     """
     import asyncio
 
@@ -67,8 +66,11 @@ def refresh(
     except KeyboardInterrupt:  # asyncio has cancelled what was under way
         click.echo("Stopped. Nothing was published; the trends from before stay.", err=True)
         sys.exit(130)
-    if scenes:
-        _prepare_scenes(settings, quiet=quiet)
+    if report.snapshot is not None:
+        from indexes.commands import prepare_scenes
+        from indexes.embedder import open_embedder
+
+        prepare_scenes(open_embedder(settings.models_dir), settings.models_dir, quiet=quiet)
     _tell(report, as_json=as_json, quiet=quiet)
 
 
@@ -100,18 +102,6 @@ def _sample_instead(settings: "Settings", live: "RefreshReport") -> "RefreshRepo
         return live
     click.echo("No source can be read from here: loading the bundled sample.", err=True)
     return asyncio.run(run_refresh(settings, sample=True))
-
-
-def _prepare_scenes(settings: "Settings", *, quiet: bool) -> None:
-    """Leaves beside the snapshots what retrieval compares scenes with; made once, so that no request waits."""
-    from indexes.concepts import make_concepts
-    from indexes.embedder import open_embedder
-
-    def tell() -> None:
-        if not quiet:
-            click.echo("Preparing what retrieval knows of scenes: once, a few minutes.", err=True)
-
-    make_concepts(open_embedder(settings.models_dir), settings.snapshots_dir, tell)
 
 
 def as_dict(report: "RefreshReport") -> dict[str, Any]:

@@ -7,6 +7,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from indexes.embedder import Embedder
     from ingest.leader import NamedLock
     from ingest.metrics import ScheduleMetrics
     from ingest.refresh import RefreshReport
@@ -77,18 +78,42 @@ async def _serve(settings: "Settings", lead: "NamedLock", metrics: "ScheduleMetr
 
 
 def _refresher(settings: "Settings") -> "Callable[[], Awaitable[RefreshReport]]":
-    """Refreshes that share one embedder, opened by the first that gets so far."""
+    """Refreshes that share one embedder, opened by the first that gets so far; it also prepares the scenes."""
     import asyncio
 
     from indexes.embedder import Embedder, open_embedder
     from ingest.refresh import run_refresh
 
     embedder: Embedder | None = None
+    prepared = False
 
     async def refresh() -> "RefreshReport":
-        nonlocal embedder
+        nonlocal embedder, prepared
         if embedder is None:
             embedder = await asyncio.to_thread(open_embedder, settings.models_dir)
-        return await run_refresh(settings, embedder=embedder)
+        report = await run_refresh(settings, embedder=embedder)
+        if report.published and not prepared:
+            await _prepare_scenes(embedder, settings)
+            prepared = True
+        return report
 
     return refresh
+
+
+async def _prepare_scenes(embedder: "Embedder", settings: "Settings") -> None:
+    """``make_concepts`` beside the event loop; being cancelled ends it within a second."""
+    import asyncio
+
+    from indexes.concepts import make_concepts
+
+    cancelled = False
+
+    def go_on(_done: int, _total: int) -> None:
+        if cancelled:
+            raise asyncio.CancelledError
+
+    try:
+        await asyncio.to_thread(make_concepts, embedder, settings.models_dir, go_on)
+    except asyncio.CancelledError:
+        cancelled = True
+        raise

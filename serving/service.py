@@ -68,6 +68,7 @@ async def open_service(settings: Settings) -> AsyncIterator[CaptionService]:
         k=settings.retrieval.k,
         threshold=settings.retrieval.threshold,
         max_age=timedelta(hours=settings.ingest.max_age_hours),
+        concepts_dir=settings.models_dir,
     )
     await retriever.follow()
     async with _open_model(settings) as (describer, judge, writer, check_model):

@@ -34,7 +34,7 @@ def test_the_weights_belong_to_the_embedder_the_vocabulary_and_the_training_case
 def test_no_case_of_the_test_half_is_trained_on() -> None:
     test_half = {normal_form(case.phrase) for case in read_cases(CASES, Case) if not is_development(case)}
     assert len(test_half) > 100
-    assert not test_half & {normal_form(case.phrase) for case in training_cases()}
+    assert not test_half & {normal_form(case.phrase) for case in training_cases()[0]}
 
 
 def test_our_cases_are_many_mixed_and_distinct() -> None:

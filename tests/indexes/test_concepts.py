@@ -45,7 +45,7 @@ def test_a_trend_is_found_by_a_scene_that_shares_no_word_with_it(tmp_path: Path)
     assert found["without"].reason == "No trend fits this photo."
 
 
-def test_concepts_beside_the_snapshots_are_used_without_being_told(tmp_path: Path) -> None:
+def test_concepts_are_used_once_they_are_there(tmp_path: Path) -> None:
     publish(tmp_path, [make_trend("chess title")], EMBEDDER, origin="live", recorded_at=NOW, now=NOW, keep=1)
     make_concepts(EMBEDDER, tmp_path)
     loaded = retriever(tmp_path, None)
@@ -56,7 +56,14 @@ def test_concepts_beside_the_snapshots_are_used_without_being_told(tmp_path: Pat
 
 def retriever(directory: Path, concepts: Concepts | None) -> TrendRetriever:
     return TrendRetriever(
-        directory, EMBEDDER, k=5, threshold=0.5, max_age=timedelta(hours=72), concepts=concepts, now=lambda: NOW
+        directory,
+        EMBEDDER,
+        k=5,
+        threshold=0.5,
+        max_age=timedelta(hours=72),
+        concepts=concepts,
+        concepts_dir=None if concepts else directory,
+        now=lambda: NOW,
     )
 
 
@@ -92,3 +99,16 @@ def test_links_agree_with_the_definition() -> None:
             near = max((np.sort(own @ vector)[-2:].mean() for vector in vectors[owners == row]), default=-1.0)
             expected = max(0.0, (near - module.FLOOR) / (1 - module.FLOOR)) ** module.EXPONENT
             assert links.weights[row, place] == pytest.approx(expected, abs=1e-5)
+
+
+def test_progress_is_told_and_what_it_raises_ends_the_work(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    make_concepts(EMBEDDER, tmp_path / "one", lambda done, total: told.append((done, total)))
+    assert told == [(0, 6), (6, 6)]
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_concepts(EMBEDDER, tmp_path / "other", stop)
+    assert not (tmp_path / "other").exists()

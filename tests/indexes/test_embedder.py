@@ -25,6 +25,13 @@ def test_a_vector_does_not_depend_on_its_neighbours(embedder: MiniLMEmbedder) ->
     np.testing.assert_array_equal(embedder.embed(texts)[0], embedder.embed(texts[:1])[0])
 
 
+def test_nor_on_those_that_share_its_batch(embedder: MiniLMEmbedder) -> None:
+    words = ("tea", "snow", "chess", "!!!!!", "rocket", "cat", "beach")
+    texts = [f"{one} {two}" for one in words for two in words] + ["a much longer text stands among them"]
+    alone = np.concatenate([embedder.embed([text]) for text in texts])
+    np.testing.assert_array_equal(embedder.embed(texts), alone)
+
+
 def test_what_is_alike_lies_near(embedder: MiniLMEmbedder) -> None:
     espresso, coffee, rocket = embedder.embed(["an espresso on a wooden table", "coffee", "a rocket launch"])
     assert espresso @ coffee > espresso @ rocket + 0.1
