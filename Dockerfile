@@ -4,7 +4,7 @@ FROM python:3.13-slim AS build
 WORKDIR /src
 RUN python -m venv /opt/trendrag
 ENV PATH=/opt/trendrag/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-# With PostgreSQL's driver and Reddit's client: an image can't be added to as easily as an environment.
+# With PostgreSQL's driver, Reddit's client and S3's: an image can't be added to as easily as an environment.
 COPY locks/image.txt locks/
 RUN pip install --require-hashes -r locks/image.txt
 COPY . .

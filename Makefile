@@ -79,7 +79,7 @@ lock: .venv/dev.stamp ## resolve the locks again, newest versions that fit pypro
 		pyproject.toml --extra build --output-file locks/runtime.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header \
 		--constraint locks/runtime.txt pyproject.toml --extra build --extra postgresql --extra reddit \
-		--output-file locks/image.txt
+		--extra s3 --output-file locks/image.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header \
 		--constraint locks/image.txt pyproject.toml --extra build --extra dev --output-file locks/dev.txt
 

@@ -99,7 +99,7 @@ def open_concepts(embedder: Embedder, directory: Path) -> Concepts | None:
 def make_concepts(
     embedder: Embedder, directory: Path, on_progress: Callable[[int, int], object] = lambda *_: None
 ) -> Concepts:
-    """As ``open_concepts``, but makes the vectors where there are none: about 20,000 texts, once for each embedder.
+    """As ``open_concepts``, but makes the vectors where there are none: about 30,000 texts, once for each embedder.
 
     That takes a minute. ``on_progress`` is told how many texts are done, of how many, from 0 on; what it raises ends
     the work, and nothing is written. Where the vectors can't be written they are made all the same.

@@ -41,8 +41,8 @@ class Weights:
     bridge: float
 
 
-WITH_CONCEPTS = Weights(bias=-9.33, cosine=6.40, lexical=0.96, bridge=15.06)
-WITHOUT_CONCEPTS = Weights(bias=-5.38, cosine=8.90, lexical=1.29, bridge=0.0)
+WITH_CONCEPTS = Weights(bias=-9.73, cosine=5.18, lexical=1.72, bridge=16.84)
+WITHOUT_CONCEPTS = Weights(bias=-5.93, cosine=10.44, lexical=2.60, bridge=0.0)
 
 
 def relevance(signals: Signals) -> Scores:

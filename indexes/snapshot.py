@@ -38,7 +38,7 @@ from trendrag.errors import CorruptSnapshot, NoSnapshot
 from trendrag.types import Origin, SnapshotInfo, Trend, Utc
 
 SCHEMA_VERSION: Literal[2] = 2
-_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
+ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 
 
 class _Record(BaseModel):
@@ -183,7 +183,7 @@ def publish_rows(
         segments = list(old[: to_do.kept])
         for file in (file for segment in segments for file in segment.files if before):
             assert before is not None  # noqa: S101  (there are segments)
-            _link(before.directory / file, draft / file)
+            link(before.directory / file, draft / file)
             files[file] = before.manifest.files[file]
         count = len(to_do.moved_rows) + len(to_do.fresh)
         if count:
@@ -210,32 +210,41 @@ def publish_rows(
             segments=tuple(segments),
             build_seconds=None if decided_in is None else round(decided_in + time.monotonic() - started, 3),
         )
-        _write(draft / "manifest.json", manifest.model_dump_json(indent=2).encode())
-        _sync_directory(draft)
+        write_file(draft / "manifest.json", manifest.model_dump_json(indent=2).encode())
+        sync_directory(draft)
         draft.rename(snapshots_dir / manifest.id)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
     make_current(snapshots_dir, manifest.id)
-    # By name, for a clock that was set back gives the new one an id among the old ones'.
-    others = [each for each in snapshot_ids(snapshots_dir) if each != manifest.id]
-    for each in others[keep - 1 :]:
-        shutil.rmtree(snapshots_dir / each, ignore_errors=True)
+    remove_old(snapshots_dir, manifest.id, keep)
     return _info(manifest)
 
 
 def make_current(snapshots_dir: Path, name: str) -> None:
     """Points CURRENT at a snapshot that is complete. Readers that follow it change over within a second or two."""
     pointer = snapshots_dir / f".CURRENT.{name}"
-    _write(pointer, name.encode())
+    write_file(pointer, name.encode())
     pointer.replace(snapshots_dir / "CURRENT")
-    _sync_directory(snapshots_dir)
+    sync_directory(snapshots_dir)
+
+
+def remove_old(snapshots_dir: Path, current: str, keep: int) -> None:
+    """Removes all snapshots but ``keep``: ``current``, and the newest others."""
+    for each in superseded(snapshot_ids(snapshots_dir), current, keep):
+        shutil.rmtree(snapshots_dir / each, ignore_errors=True)
+
+
+def superseded(ids: Iterable[str], current: str, keep: int) -> list[str]:
+    """Those of ``ids`` that go where ``keep`` may stay: ``current``, and the newest others."""
+    # By name, for a clock that was set back gives the new one an id among the old ones'.
+    return sorted((each for each in ids if each != current), reverse=True)[keep - 1 :]
 
 
 def snapshot_ids(snapshots_dir: Path) -> list[str]:
     """Ids of the complete snapshots, newest first. They sort by time: the id begins with it."""
     with contextlib.suppress(FileNotFoundError):
-        return sorted((p.name for p in snapshots_dir.iterdir() if _ID.fullmatch(p.name)), reverse=True)
+        return sorted((p.name for p in snapshots_dir.iterdir() if ID.fullmatch(p.name)), reverse=True)
     return []
 
 
@@ -245,7 +254,7 @@ def current_id(snapshots_dir: Path) -> str | None:
         name = (snapshots_dir / "CURRENT").read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return None
-    return name if _ID.fullmatch(name) else None
+    return name if ID.fullmatch(name) else None
 
 
 def current_manifest(snapshots_dir: Path) -> Manifest | None:
@@ -330,14 +339,22 @@ def faults(directory: Path, embedder: Embedder) -> list[str]:
 
 def _manifest(directory: Path, embedder: Embedder) -> Manifest:
     where = f"Snapshot {directory.name}"
+    manifest = parse_manifest(_read(directory, "manifest.json"), where)
+    check_embedder(manifest, embedder, where)
+    return manifest
+
+
+def parse_manifest(data: bytes, where: str) -> Manifest:
     try:
-        manifest = Manifest.model_validate_json(_read(directory, "manifest.json"))
+        return Manifest.model_validate_json(data)
     except ValidationError as error:
         raise CorruptSnapshot(f"{where}: manifest.json is not a manifest of version 1 to {SCHEMA_VERSION}") from error
+
+
+def check_embedder(manifest: Manifest, embedder: Embedder, where: str) -> None:
     made_by, ours = manifest.embedder, (embedder.name, embedder.sha256, embedder.dim)
     if (made_by.name, made_by.sha256, made_by.dim) != ours:
         raise CorruptSnapshot(f"{where}: its vectors were made by {made_by.name}, this is {embedder.name}")
-    return manifest
 
 
 def _verify(directory: Path, manifest: Manifest, names: Iterable[str]) -> None:
@@ -455,7 +472,7 @@ class _Draft:
         self.sha256 = self._hash.hexdigest()
 
 
-def _link(old: Path, new: Path) -> None:
+def link(old: Path, new: Path) -> None:
     """The same file under another name; a copy where there can be no links."""
     try:
         os.link(old, new)
@@ -464,14 +481,14 @@ def _link(old: Path, new: Path) -> None:
             shutil.copyfileobj(source, copy)
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes) -> None:
     with path.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     """Makes renames in it survive a power cut, where the system can (Windows can't open a directory)."""
     if os.name == "posix":
         handle = os.open(directory, os.O_RDONLY)

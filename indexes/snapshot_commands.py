@@ -1,4 +1,4 @@
-"""``trendrag snapshot``: which snapshots there are, whether they are whole, and back to an older one."""
+"""``trendrag snapshot``: which snapshots there are, whether they are whole, back to an older one, to and fro."""
 
 import contextlib
 import json
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from indexes.shelf import Shelf
     from indexes.snapshot import Manifest
     from trendrag.settings import Settings
 
@@ -20,6 +21,9 @@ def snapshot() -> None:
 
     Every refresh that changes something publishes one; the newest few are kept (TRENDRAG_INGEST__KEEP_SNAPSHOTS). Which
     one is used is a matter of one small file, so that going back is instant, and a running server follows.
+
+    Where TRENDRAG_SNAPSHOTS__URL is set (s3://bucket/prefix, file:///mnt/shared …), refreshes put each there too, and
+    servers on other machines take it from there. push and pull do that by hand.
     """
 
 
@@ -29,7 +33,7 @@ def list_snapshots(as_json: bool) -> None:
     """Show the snapshots on disk, newest first.
 
     An arrow marks the one in use. Files that snapshots share are on disk once. Nothing is verified here: see
-    `trendrag snapshot verify`.
+    `trendrag snapshot verify`. What is current at TRENDRAG_SNAPSHOTS__URL is told below.
     """
     from datetime import UTC, datetime
 
@@ -40,8 +44,10 @@ def list_snapshots(as_json: bool) -> None:
     from trendrag.settings import load_settings
     from trendrag.text import age
 
-    folder = load_settings().snapshots_dir
+    settings = load_settings()
+    folder = settings.snapshots_dir
     current = current_id(folder)
+    elsewhere = _elsewhere(settings)
     found = [(each, read_manifest(folder / each), _files(folder / each)) for each in snapshot_ids(folder)]
     on_disk = sum({inode: size for _, _, files in found for inode, size in files}.values())
     if as_json:
@@ -49,10 +55,12 @@ def list_snapshots(as_json: bool) -> None:
             _described(each, manifest) | {"current": each == current, "bytes": sum(size for _, size in files)}
             for each, manifest, files in found
         ]
-        click.echo(json.dumps({"current": current, "bytes": on_disk, "snapshots": listed}, indent=2))
+        told = {"current": current, "bytes": on_disk, "shelf": elsewhere, "snapshots": listed}
+        click.echo(json.dumps(told, indent=2))
         return
     if not found:
         click.echo("There are no snapshots yet. Collect trends: trendrag refresh")
+        _tell(elsewhere)
         return
     table = Table("", "id", "made", "trends", "origin", "size", box=None, pad_edge=False)
     now = datetime.now(UTC)
@@ -65,6 +73,7 @@ def list_snapshots(as_json: bool) -> None:
             table.add_row(mark, each, made, f"{manifest.count:,}", manifest.origin, size)
     Console().print(table)
     click.echo(f"{_size(on_disk)} on disk, shared files counted once; → is in use")
+    _tell(elsewhere)
 
 
 @snapshot.command()
@@ -107,13 +116,17 @@ def rollback(snapshot_id: str | None) -> None:
     That called ID, or the newest before the current one that is whole. It is verified first. Servers that run change
     over by themselves. The next refresh that finds a change publishes a new snapshot, which is then used: stop the
     schedule while you look into what went wrong.
+
+    Where TRENDRAG_SNAPSHOTS__URL is set, it becomes current there too, and servers on other machines change over.
     """
     from indexes.embedder import open_embedder
+    from indexes.shelf import Shelf
     from indexes.snapshot import current_id, faults, make_current, snapshot_ids
-    from trendrag.errors import CorruptSnapshot, NoSnapshot
+    from trendrag.errors import CorruptSnapshot, NoSnapshot, ShelfError
     from trendrag.settings import load_settings
 
     settings = load_settings()
+    shelf = Shelf.of(settings)
     folder = settings.snapshots_dir
     current = current_id(folder)
     if snapshot_id is not None:
@@ -130,6 +143,14 @@ def rollback(snapshot_id: str | None) -> None:
             click.echo(
                 f"Snapshot {each} is in use" + (" as before." if each == current else f"; before it was {current}.")
             )
+            if shelf:
+                try:
+                    shelf.upload(folder, each, settings.ingest.keep_snapshots)
+                except ShelfError as error:
+                    raise ShelfError(
+                        f"Servers on other machines did not change over. {error}. Then: trendrag snapshot push"
+                    ) from error
+                click.echo(f"It is current at {shelf.label}; servers on other machines follow within seconds.")
             return
         click.echo(f"{wrong[0]}.", err=True)
     raise CorruptSnapshot("Nothing was changed: no snapshot that can be used was found.")
@@ -175,6 +196,89 @@ def show(snapshot_id: str | None, count: int, as_json: bool) -> None:
         table.add_row(Text(trend.phrase, style="bold"), f"{trend.score:.2f}", trend.stage, seen)
     if hottest:
         Console().print(table)
+
+
+@snapshot.command()
+@click.argument("snapshot_id", metavar="[ID]", required=False)
+@click.option("--all", "again", is_flag=True, help="Copy every file, also those that are there: one may be damaged.")
+def push(snapshot_id: str | None, again: bool) -> None:
+    """Put a snapshot at TRENDRAG_SNAPSHOTS__URL and make it current there.
+
+    That called ID, or the current one. Refreshes do this by themselves; only a sample goes there by hand alone. Files
+    that are there already are not copied again.
+    """
+    from indexes.snapshot import current_id
+    from trendrag.errors import NoSnapshot
+    from trendrag.settings import load_settings
+
+    settings = load_settings()
+    shelf = _shelf(settings)
+    each = _known(settings, snapshot_id) if snapshot_id else current_id(settings.snapshots_dir)
+    if each is None:
+        raise NoSnapshot("There are no trends yet. Collect some: trendrag refresh")
+    done = shelf.upload(settings.snapshots_dir, each, settings.ingest.keep_snapshots, again=again)
+    copied = f"{done.files} files copied, {_size(done.size)}" if done else "nothing to do"
+    click.echo(f"Snapshot {each} is current at {shelf.label} ({copied}).")
+
+
+@snapshot.command()
+def pull() -> None:
+    """Take what is current at TRENDRAG_SNAPSHOTS__URL and use it here.
+
+    `trendrag serve` does this by itself, every few seconds. All is verified before anything changes. The first one also
+    prepares what retrieval knows of scenes, as a first refresh does: once, about a minute.
+    """
+    from indexes.commands import prepare_scenes
+    from indexes.embedder import open_embedder
+    from indexes.snapshot import current_id
+    from trendrag.errors import NoSnapshot
+    from trendrag.settings import load_settings
+
+    settings = load_settings()
+    shelf, folder = _shelf(settings), settings.snapshots_dir
+    if shelf.current() is None:
+        raise NoSnapshot(f"There is no snapshot at {shelf.label} yet. Put one there: trendrag snapshot push")
+    embedder = open_embedder(settings.models_dir)
+    done = shelf.download(folder, embedder, settings.ingest.keep_snapshots, again=True)
+    prepare_scenes(embedder, settings.models_dir)
+    copied = f"{done.files} files copied, {_size(done.size)}" if done else "as before"
+    click.echo(f"Snapshot {current_id(folder)} is in use ({copied}).")
+
+
+def _shelf(settings: "Settings") -> "Shelf":
+    from indexes.shelf import Shelf
+    from trendrag.errors import ConfigurationError
+
+    shelf = Shelf.of(settings)
+    if shelf is None:
+        raise ConfigurationError(
+            "There is nowhere to copy snapshots. Set TRENDRAG_SNAPSHOTS__URL, e.g. s3://bucket/prefix"
+        )
+    return shelf
+
+
+def _elsewhere(settings: "Settings") -> dict[str, str | None] | None:
+    """What is current on the shelf, or why that can't be told; None where there is no shelf."""
+    from indexes.shelf import Shelf
+    from trendrag.errors import ShelfError
+
+    shelf = Shelf.of(settings)
+    if shelf is None:
+        return None
+    try:
+        pointer = shelf.current()
+    except ShelfError as error:
+        return {"url": shelf.label, "current": None, "error": str(error)}
+    return {"url": shelf.label, "current": pointer.id if pointer else None, "error": None}
+
+
+def _tell(elsewhere: dict[str, str | None] | None) -> None:
+    if elsewhere is None:
+        return
+    if elsewhere["error"]:
+        click.echo(elsewhere["error"], err=True)
+    else:
+        click.echo(f"{elsewhere['url']}: {elsewhere['current'] or 'nothing yet'}")
 
 
 def _known(settings: "Settings", given: str) -> str:

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,9 @@ def refresh(everything: bool, sample: bool, or_sample: bool, rebuild: bool, as_j
 
     A source that fails is reported and costs the others nothing. If all fail, nothing changes and the exit code is 1.
     Where no source is due, scores still decay. Where another refresh is under way, this one says so and does nothing.
+
+    Where TRENDRAG_SNAPSHOTS__URL is set, the snapshot is put there too, for servers on other machines. When that fails,
+    the exit code is 1, the trends are in use here, and the next refresh tries again.
 
     The sample is a set of source answers of our own, recorded once; it is called a sample wherever it appears.
 
@@ -75,7 +79,8 @@ def refresh(everything: bool, sample: bool, or_sample: bool, rebuild: bool, as_j
 
 
 def _tell(report: "RefreshReport", *, as_json: bool, quiet: bool) -> None:
-    """Shows the report; ends with exit code 1 where nothing could be published although something was tried."""
+    """Shows the report; ends with exit code 1 where something was tried and nothing could be published, here or on the
+    shelf."""
     if as_json:
         click.echo(json.dumps(as_dict(report), ensure_ascii=False))
     elif not quiet:
@@ -89,6 +94,10 @@ def _tell(report: "RefreshReport", *, as_json: bool, quiet: bool) -> None:
     elif report.snapshot is None:
         if not as_json:
             raise click.ClickException(report.note or "Nothing was published.")
+        sys.exit(1)
+    if report.shelved and report.shelved.error:
+        if not as_json:
+            raise click.ClickException(f"Replicas elsewhere don't have these trends yet. {report.shelved.error}")
         sys.exit(1)
 
 
@@ -128,6 +137,7 @@ def as_dict(report: "RefreshReport") -> dict[str, Any]:
         "snapshot": snapshot.model_dump(mode="json") if snapshot else None,
         "published": report.published,
         "busy": report.busy,
+        "shelf": asdict(report.shelved) if report.shelved else None,
         "note": report.note,
     }
 
@@ -185,3 +195,6 @@ def _show(report: "RefreshReport") -> None:
         click.echo(f"\n{report.trends} trends{kept_back}")
         stays = "" if report.published else " (nothing has changed, so it stays)"
         click.echo(f"Snapshot {report.snapshot.id}: {report.snapshot.label}{stays}")
+    if report.shelved and not report.shelved.error:
+        copied = f"{report.shelved.files} files copied" if report.shelved.files else "there already"
+        click.echo(f"On {report.shelved.label}: {copied}")

@@ -9,12 +9,13 @@ where the new one would say the same: equal trends, no score changed by more tha
 """
 
 import asyncio
+import logging
 import random
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -23,6 +24,7 @@ import numpy as np
 from indexes.embedder import Embedder, open_embedder
 from indexes.embedding_cache import CachedEmbedder
 from indexes.segments import Load, Rows
+from indexes.shelf import Shelf
 from indexes.snapshot import current_manifest, publish_rows, published
 from ingest.book.keeping import Standing, Times, advance, kept_back, standing, trends
 from ingest.book.topics import GateJudge, Judge
@@ -41,8 +43,11 @@ from ingest.states import FetchStates
 from ingest.store import ObservationStore
 from ingest.user_lists import load_user_lists
 from trendrag.clock import moment
+from trendrag.errors import SnapshotError
 from trendrag.settings import Settings
 from trendrag.types import Origin, SnapshotInfo
+
+logger = logging.getLogger(__name__)
 
 MAX_CONCURRENT = 8
 """Sources read at the same time. How many of them at one host is the fetcher's to limit."""
@@ -50,6 +55,17 @@ MAX_CONCURRENT = 8
 SAME_SCORE = 0.01
 """A trend whose score has changed by no more than this is the same. At the default half-life that is ten minutes of
 decay for the highest score there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shelved:
+    """How it went to put the current snapshot on the shelf ``label``: what was copied, nothing where it was there
+    already, or why it failed."""
+
+    label: str
+    files: int = 0
+    size: int = 0
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +82,8 @@ class RefreshReport:
     published: bool = False
     busy: bool = False
     """Another process was refreshing, so that this one did nothing."""
+    shelved: Shelved | None = None
+    """None where there is no shelf, or nothing to put on it."""
 
     @property
     def idle(self) -> bool:
@@ -93,6 +111,10 @@ async def run_refresh(
 
     One refresh at a time reads for one database: where another is under way, this one does nothing and says so.
 
+    Where there is a shelf, it begins with what is current there and ends with its own snapshot there, also one that an
+    earlier refresh could not put there. A shelf that fails is told of in the report, and the rest is as without it.
+    A sample stays here.
+
     Args:
         everything: ask also the sources that are not due, except those that asked to be left alone.
         sample: read the bundled sample in place of the network. It is kept out of the database.
@@ -101,7 +123,7 @@ async def run_refresh(
         replace_live: whether a sample may take the place of live trends. Without it they stay, and the report says so.
 
     Raises:
-        ConfigurationError: the sources file, the database or ``keep_days`` can't be used.
+        ConfigurationError: the sources file, the database, the shelf's URL or ``keep_days`` can't be used.
         WeightsError: the embedding model isn't there; the message names the command that fetches it.
     """
     if sample and not replace_live and current_origin(settings) == "live":
@@ -110,6 +132,7 @@ async def run_refresh(
     sources = sample_sources() if sample else load_sources(settings.sources_file)
     if embedder is None:
         embedder = await asyncio.to_thread(open_embedder, settings.models_dir)
+    shelf = None if sample else Shelf.of(settings)
     cached = CachedEmbedder(embedder, settings.data_dir / "cache" / "embeddings.sqlite3")
     async with AsyncExitStack() as stack:
         now = datetime.now(UTC)
@@ -128,6 +151,7 @@ async def run_refresh(
             scenes = await stack.enter_async_context(open_scenes(settings))
             http = await stack.enter_async_context(HttpFetcher.open(settings.ingest))
             fetcher = with_reddit_app(http, settings.ingest)
+        behind = await asyncio.to_thread(_take, shelf, settings, embedder) if shelf else None
         report = await refresh(
             settings,
             sources=sources,
@@ -146,6 +170,8 @@ async def run_refresh(
         if not sample:
             listed = [source.id for source in sources]
             await asyncio.to_thread(prune, store.engine, listed, now=now, kept=kept)
+        if shelf:
+            report = replace(report, shelved=await asyncio.to_thread(_shelve, shelf, settings, behind))
         return report
 
 
@@ -227,6 +253,29 @@ async def refresh(
         withheld=await asyncio.to_thread(kept_back, store.engine),
     )
     return RefreshReport(reports, count, found.withheld, found.left_out, snapshot, published=True)
+
+
+def _take(shelf: Shelf, settings: Settings, embedder: Embedder) -> str | None:
+    """Begins with what another machine published last, or rolled back to. The answer is why that can't be had."""
+    try:
+        shelf.download(settings.snapshots_dir, embedder, settings.ingest.keep_snapshots)
+    except SnapshotError as error:
+        return str(error)
+    return None
+
+
+def _shelve(shelf: Shelf, settings: Settings, behind: str | None) -> Shelved | None:
+    """Puts what is current here on the shelf. ``behind`` is what ``_take`` answered."""
+    manifest = current_manifest(settings.snapshots_dir)
+    if manifest is None or manifest.origin != "live":
+        return Shelved(shelf.label, error=behind) if behind else None
+    try:
+        done = shelf.upload(settings.snapshots_dir, manifest.id, settings.ingest.keep_snapshots)
+    except SnapshotError as error:
+        return Shelved(shelf.label, error=str(error))
+    if behind:  # such as the vectors of another embedder, which were here until now
+        logger.warning("what was on the shelf could not be used, and was replaced: %s", behind)
+    return Shelved(shelf.label, done.files, done.size) if done else Shelved(shelf.label)
 
 
 async def _read_all(

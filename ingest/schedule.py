@@ -20,7 +20,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
 from ingest.read import SourceReport
-from ingest.refresh import RefreshReport
+from ingest.refresh import RefreshReport, Shelved
 from trendrag.errors import TrendragError
 from trendrag.text import clean_line
 
@@ -102,6 +102,7 @@ class Schedule:
         self._clock = clock
         self._failures = 0
         self._said: dict[str, str] = {}
+        self._said_of_shelf = ""
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Refreshes whenever it leads, until ``stop`` is set; a refresh that is under way then is cancelled.
@@ -206,6 +207,7 @@ class Schedule:
         if report.busy:  # somebody has called `trendrag refresh`, which will soon be over
             return "busy", {}, [self._clock()]
         self._tell_sources(report.sources)
+        self._tell_shelf(report.shelved)
         asked = [each for each in report.sources if each.status in ("ok", "unchanged", "failed")]
         fields: dict[str, object] = {
             "sources": len(report.sources),
@@ -231,6 +233,19 @@ class Schedule:
             elif each.status in ("ok", "unchanged") and before is not None:
                 del self._said[each.source]
                 log.info("source=%s status=%s message=%s", each.source, each.status, _quoted("well again"))
+
+    def _tell_shelf(self, shelved: Shelved | None) -> None:
+        """Likewise: a line when it fails, or fails for another reason, and one when it is well again."""
+        if shelved is None:
+            return
+        why = shelved.error or ""
+        if why and why != self._said_of_shelf:
+            log.warning(
+                "shelf=%s status=failed message=%s", shelved.label, _quoted(f"{why}. The next refresh tries again.")
+            )
+        elif not why and self._said_of_shelf:
+            log.info("shelf=%s status=ok message=%s", shelved.label, _quoted("well again"))
+        self._said_of_shelf = why
 
 
 async def _either(*events: asyncio.Event, timeout: timedelta | None = None) -> None:  # noqa: ASYNC109  (no error at its end)

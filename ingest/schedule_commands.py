@@ -54,7 +54,7 @@ def schedule(metrics_port: int | None, metrics_host: str, with_parent: bool) -> 
     kept_for(settings.ingest)
     engine = engine_of(settings)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in ("alembic", "apscheduler", "httpx2"):
+    for chatty in ("aiobotocore", "alembic", "apscheduler", "botocore", "httpx2"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     unseen = nullcontext(ScheduleMetrics(CollectorRegistry()))
     with unseen if metrics_port is None else exposed(settings, metrics_host, metrics_port) as metrics:

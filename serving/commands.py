@@ -181,7 +181,8 @@ async def _serve(settings: "Settings", listener: "socket.socket", schedule: "Chi
     from serving.service import open_service
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs every call to the model server
+    for chatty in ("aiobotocore", "botocore", "httpx2"):  # the last one logs every call to the model server
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     # Opened here and not by the lifespan, where an error would come out as a traceback.
     async with open_service(settings) as service:
         config = uvicorn.Config(

@@ -1,5 +1,6 @@
 """The caption service: where describer, retriever, judge, writer and chain are put together from the settings."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
@@ -7,12 +8,18 @@ from typing import cast
 
 from langchain_core.runnables import Runnable
 
-from indexes.embedder import open_embedder
+from indexes.embedder import Embedder, open_embedder
+from indexes.following import following
 from indexes.retriever import TrendRetriever
+from indexes.shelf import Shelf
+from indexes.snapshot import current_id
 from trendrag.chain import build_caption_chain
 from trendrag.ports import Describer, Judge, Writer
 from trendrag.settings import Settings
 from trendrag.types import CaptionEvent, CaptionRequest, SnapshotInfo
+
+FIRST_LOOK_S = 20.0
+"""How long a start without any snapshot waits for the first one from the shelf."""
 
 Check = Callable[[], Awaitable[None]]
 """Raises ModelError where the model can't be reached."""
@@ -62,21 +69,37 @@ async def open_service(settings: Settings) -> AsyncIterator[CaptionService]:
     Raises:
         ConfigurationError, WeightsError: before anything is served; the message says what to do.
     """
+    embedder = open_embedder(settings.models_dir)
     retriever = TrendRetriever(
         settings.snapshots_dir,
-        open_embedder(settings.models_dir),
+        embedder,
         k=settings.retrieval.k,
         threshold=settings.retrieval.threshold,
         max_age=timedelta(hours=settings.ingest.max_age_hours),
         concepts_dir=settings.models_dir,
     )
-    await retriever.follow()
-    async with _open_model(settings) as (describer, judge, writer, check_model):
+    async with _following(settings, embedder), _open_model(settings) as (describer, judge, writer, check_model):
+        await retriever.follow()
         try:
             chain = build_caption_chain(describer, retriever, writer, judge)
             yield CaptionService(chain, writer, retriever, check_model)
         finally:
             await retriever.aclose()
+
+
+@asynccontextmanager
+async def _following(settings: Settings, embedder: Embedder) -> AsyncIterator[None]:
+    """Keeps the snapshots here like those on the shelf, where one is configured. Waits for the first look where there
+    is nothing to answer from meanwhile."""
+    shelf = Shelf.of(settings)
+    if shelf is None:
+        yield
+        return
+    folder, keep = settings.snapshots_dir, settings.ingest.keep_snapshots
+    with following(shelf, folder, embedder, keep=keep, every=settings.snapshots.poll_s) as looked:
+        if current_id(folder) is None:
+            await asyncio.to_thread(looked.wait, FIRST_LOOK_S)
+        yield
 
 
 @asynccontextmanager

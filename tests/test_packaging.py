@@ -1,5 +1,6 @@
 """What is installed is what was meant."""
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -42,6 +43,13 @@ def test_nothing_heavy_is_imported_for_the_help() -> None:
 def test_the_default_install_has_no_torch() -> None:
     owners = packages_distributions()
     assert "torch" not in owners
+
+
+def test_the_default_install_locks_no_torch_and_no_client_of_a_cloud() -> None:
+    lock = (Path(__file__).resolve().parent.parent / "locks" / "runtime.txt").read_text("utf-8")
+    names = set(re.findall(r"^([\w.-]+)==", lock, re.MULTILINE))
+    assert "fsspec" in names
+    assert names.isdisjoint({"torch", "boto3", "botocore", "aiobotocore", "s3fs"})
 
 
 def test_the_wheel_holds_every_file_of_the_packages(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@
     │   └── ImageTooLarge         too many bytes or pixels
     ├── SnapshotError             a trend snapshot can't be used
     │   ├── NoSnapshot            none has been published yet
-    │   └── CorruptSnapshot       one is there and does not verify
+    │   ├── CorruptSnapshot       one is there and does not verify
+    │   └── ShelfError            the copy of the snapshots elsewhere can't be read or written
     ├── ModelError                the model server did not deliver
     │   ├── ModelUnavailable      it can't be reached, or is overloaded
     │   ├── ModelTimeout          a deadline passed
@@ -56,6 +57,10 @@ class NoSnapshot(SnapshotError):
 
 class CorruptSnapshot(SnapshotError):
     code = "corrupt_snapshot"
+
+
+class ShelfError(SnapshotError):
+    code = "shelf"
 
 
 class ModelError(TrendragError):

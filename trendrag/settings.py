@@ -58,6 +58,15 @@ class RetrievalSettings(Section):
     )
 
 
+class SnapshotSettings(Section):
+    url: SecretStr | None = Field(
+        default=None,
+        description="where replicas on other machines get snapshots from: `s3://bucket/prefix` (needs the extra `s3`), "
+        "`file:///mnt/shared`, or any other fsspec URL; credentials come from that storage's own environment",
+    )
+    poll_s: float = Field(default=10, gt=0, description="seconds between a server's looks at that URL")
+
+
 class ImageSettings(Section):
     max_bytes: int = Field(default=20 * 2**20, ge=1024, description="largest upload")
     max_pixels: int = Field(default=64_000_000, ge=1, description="largest picture before it is scaled down")
@@ -142,6 +151,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=default_data_dir, description="weights, trends, snapshots and caches")
     model: ModelSettings = ModelSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
+    snapshots: SnapshotSettings = SnapshotSettings()
     image: ImageSettings = ImageSettings()
     server: ServerSettings = ServerSettings()
     ingest: IngestSettings = IngestSettings()

@@ -6,10 +6,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from indexes.segments import rows_of
+from indexes.shelf import Shelf
 from indexes.snapshot import current_id, publish, publish_rows, published, snapshot_ids
 from indexes.snapshot_commands import snapshot
 from tests.fakes import NOW, HashEmbedder, make_trend
-from trendrag.errors import CorruptSnapshot, NoSnapshot
+from tests.indexes.shelves import FailingFileSystem
+from trendrag.errors import ConfigurationError, CorruptSnapshot, NoSnapshot, ShelfError
 
 EMBEDDER = HashEmbedder()
 
@@ -139,3 +141,58 @@ def test_an_id_may_be_cut_short_where_only_one_begins_so(folder: Path) -> None:
     assert run("show", short).exit_code == 0
     assert isinstance(run("show", "20").exception, NoSnapshot)
     assert isinstance(run("verify", "").exception, NoSnapshot)
+
+
+@pytest.fixture
+def shelf(monkeypatch: pytest.MonkeyPatch) -> Shelf:
+    monkeypatch.setenv("TRENDRAG_SNAPSHOTS__URL", "failing://shelf")
+    FailingFileSystem.reset()
+    return Shelf("failing://shelf")
+
+
+def test_push_and_pull_say_what_they_did(
+    folder: Path, shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("push", "pull"):
+        assert isinstance(run(name).exception, NoSnapshot)
+    first, second = publish_at(folder, 0, "tea"), publish_at(folder, 1, "coffee")
+    assert f"Snapshot {second} is current at failing://shelf (5 files copied" in run("push").stdout
+    assert "nothing to do" in run("push").stdout
+    assert "(5 files copied" in run("push", "--all").stdout
+    monkeypatch.setenv("TRENDRAG_DATA_DIR", str(tmp_path / "elsewhere"))
+    assert f"Snapshot {second} is in use (5 files copied" in run("pull").stdout
+    assert "as before" in run("pull").stdout
+    assert list((tmp_path / "elsewhere" / "models").glob("concepts-*.npy"))  # as after a first refresh
+    assert current_id(tmp_path / "elsewhere" / "snapshots") == second
+    monkeypatch.setenv("TRENDRAG_DATA_DIR", str(folder.parent))
+    run("push", first)
+    told = json.loads(run("list", "--json").stdout)
+    assert told["shelf"] == {"url": "failing://shelf", "current": first, "error": None}
+    assert told["current"] == second
+    assert f"failing://shelf: {first}" in run("list").stdout
+
+
+def test_rollback_moves_the_shelf_too_and_says_where_it_could_not(folder: Path, shelf: Shelf) -> None:
+    first, second = publish_at(folder, 0, "tea"), publish_at(folder, 1, "coffee")
+    run("push")
+    result = run("rollback")
+    assert "failing://shelf" in result.stdout
+    pointer = shelf.current()
+    assert pointer
+    assert pointer.id == first
+    FailingFileSystem.left = 0
+    result = run("rollback", second)
+    assert isinstance(result.exception, ShelfError)
+    assert "trendrag snapshot push" in str(result.exception)
+    assert current_id(folder) == second
+    FailingFileSystem.left = 0
+    assert "failing://shelf" in run("list").stderr
+
+
+def test_without_a_url_there_is_nowhere_to_copy_to(folder: Path) -> None:
+    publish_at(folder, 0, "tea")
+    for name in ("push", "pull"):
+        result = run(name)
+        assert isinstance(result.exception, ConfigurationError)
+        assert "TRENDRAG_SNAPSHOTS__URL" in str(result.exception)
+    assert json.loads(run("list", "--json").stdout)["shelf"] is None

@@ -43,6 +43,7 @@ def settings(database_settings: Settings) -> Settings:
 def hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     """``run_refresh`` with the weightless embedder."""
     monkeypatch.setattr(ingest.refresh, "open_embedder", lambda _models_dir: HashEmbedder())
+    monkeypatch.setattr("indexes.embedder.open_embedder", lambda _models_dir: HashEmbedder())  # for the scenes
 
 
 async def sample_refresh(settings: Settings, store: ObservationStore) -> RefreshReport:

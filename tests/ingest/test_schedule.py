@@ -14,7 +14,7 @@ import ingest.schedule
 from ingest.database import engine_of
 from ingest.leader import named_lock
 from ingest.read import SourceReport
-from ingest.refresh import RefreshReport
+from ingest.refresh import RefreshReport, Shelved
 from ingest.schedule import LONGEST_BACKOFF, LONGEST_WAIT, SHORTEST_WAIT, Lead, Schedule, backoff, next_wake
 from ingest.store import ObservationStore
 from tests.ingest.fakes import HOUR, NOW, source
@@ -132,6 +132,22 @@ async def test_a_refresh_of_somebody_else_is_no_failure_and_soon_over() -> None:
     schedule, watched = scheduled(run)
     assert [await schedule.turn() - NOW for _ in range(3)] == [MINUTE] * 3
     assert [outcome for outcome, _ in watched.runs] == ["busy"] * 3
+
+
+async def test_a_shelf_that_fails_is_told_once_and_when_it_is_well_again(caplog: pytest.LogCaptureFixture) -> None:
+    states = iter(["is away", "is away", None, None])
+
+    async def run() -> RefreshReport:
+        return report(shelved=Shelved("s3://bucket/trends", error=next(states)))
+
+    caplog.set_level(logging.INFO)
+    schedule, _ = scheduled(run)
+    for _ in range(4):
+        await schedule.turn()
+    told = [line for line in caplog.messages if line.startswith("shelf=")]
+    assert len(told) == 2
+    assert told[0].startswith('shelf=s3://bucket/trends status=failed message="is away. The next refresh tries again')
+    assert "well again" in told[1]
 
 
 async def test_a_source_that_fails_is_told_once_and_when_it_is_well_again(caplog: pytest.LogCaptureFixture) -> None:
