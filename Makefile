@@ -73,6 +73,10 @@ bench-soak: .venv/dev.stamp models ## the same, with a report in benchmarks/soak
 bench: .venv/dev.stamp models ## measure what a refresh costs, into benchmarks/refresh.md (some 10 minutes, 2 GB in var/)
 	$(BIN)/python benchmarks/refresh.py
 
+.PHONY: bench-judge
+bench-judge: vllm-env ## measure what the model's last look at trends costs, into benchmarks/judge.md (some minutes)
+	$(BIN)/python benchmarks/judge.py
+
 .PHONY: models
 models: .venv/runtime.stamp ## fetch the model weights into var/models
 	$(BIN)/trendrag models fetch

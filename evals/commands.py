@@ -104,8 +104,9 @@ def score(seed: int, worlds: int, plot_path: Path | None, as_json: bool) -> None
     help="A folder with trends.jsonl and queries.jsonl, as GUIDELINES.md beside ours describes them.  [default: ours]",
 )
 @click.option("--ablate", is_flag=True, help="Rank without each part in turn, with no threshold, instead.")
+@click.option("--scenes", is_flag=True, help="Give trends the scenes of scenes.jsonl, as a large model wrote them.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a folder, with every query's result.")
-def retrieval(folders: tuple[Path, ...], ablate: bool, as_json: bool) -> None:
+def retrieval(folders: tuple[Path, ...], ablate: bool, scenes: bool, as_json: bool) -> None:
     """Retrieval: are the trends that an editor would pick first, and none where none fits?
 
     The cases' trends go through our own merge, safety gate, score and freshness into a snapshot, and each description
@@ -124,7 +125,7 @@ def retrieval(folders: tuple[Path, ...], ablate: bool, as_json: bool) -> None:
     concepts = prepare_scenes(embedder, settings.models_dir)
     ours = _OURS / "retrieval"
     for folder in folders or (ours / "tune", ours / "held-out"):
-        cases = read_cases(folder)
+        cases = read_cases(folder, with_scenes=scenes)
         if ablate:
             click.echo(f"{folder.name}: nDCG@5 of the ranking alone, without")
             for each in ablate_retrieval(cases, settings, embedder, concepts):

@@ -1,10 +1,11 @@
 """How well the trends that are offered for a photo are those that an editor would pick, and none where none fits.
 
-A set of cases is a folder of two files, a JSON object a line in each:
+A set of cases is a folder of two files, and perhaps a third, a JSON object a line in each:
 
     trends.jsonl    id, phrase, aliases, summary, category, region, language, source_type, traffic,
                     first_seen_hours_ago, last_seen_hours_ago; and for the judge alone: safe, unsafe_reason, dup_of
     queries.jsonl   id, description, relevant {trend id: 1 | 2}, forbidden [trend ids]
+    scenes.jsonl    id of a trend, scenes as a model wrote them for it; read only where they are asked for
 
 The trends become observations and go through our own merge, safety gate, score and freshness, into a real snapshot; the
 descriptions are asked of the real retriever. A hit counts for its root (``dup_of`` or itself), once. Unsafe and stale
@@ -71,9 +72,17 @@ class CaseQuery(Record):
     forbidden: tuple[str, ...] = ()
 
 
+class CaseScenes(Record):
+    id: str
+    scenes: tuple[str, ...]
+
+
 class Cases(Record):
+    """``scenes`` by the id of their trend."""
+
     trends: tuple[CaseTrend, ...]
     queries: tuple[CaseQuery, ...]
+    scenes: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
 
 
 class QueryResult(Record):
@@ -113,7 +122,7 @@ class RetrievalReport(Record):
     results: tuple[QueryResult, ...]
 
 
-def read_cases(folder: Path) -> Cases:
+def read_cases(folder: Path, *, with_scenes: bool = False) -> Cases:
     """The cases in ``folder``.
 
     Raises:
@@ -124,10 +133,13 @@ def read_cases(folder: Path) -> Cases:
     known = _unique("trends.jsonl", (trend.id for trend in trends))
     _unique("queries.jsonl", (query.id for query in queries))
     named = [trend.dup_of for trend in trends if trend.dup_of]
+    scenes = read_lines(folder / "scenes.jsonl", CaseScenes) if with_scenes else []
+    _unique("scenes.jsonl", (each.id for each in scenes))
+    named += [each.id for each in scenes]
     named += [id_ for query in queries for id_ in (*query.relevant, *query.forbidden)]
     if unknown := sorted(set(named) - known):
         raise RequestError(f"{folder}: {unknown[0]} is named but is not in trends.jsonl")
-    return Cases(trends=tuple(trends), queries=tuple(queries))
+    return Cases(trends=tuple(trends), queries=tuple(queries), scenes={each.id: each.scenes for each in scenes})
 
 
 def _unique(file: str, ids: Iterable[str]) -> set[str]:
@@ -223,7 +235,7 @@ def ablate(cases: Cases, settings: Settings, embedder: Embedder, concepts: Conce
 def offered(cases: Cases, settings: Settings, embedder: Embedder) -> tuple[Snapshot, Mapping[str, str]]:
     """A snapshot of what our steps leave of the cases' trends, and the case that each of its trends is shown as."""
     by_id = {trend.id: trend for trend in cases.trends}
-    trends = _live(cases.trends, settings, embedder)
+    trends = [_with_scenes(trend, cases, by_id) for trend in _live(cases.trends, settings, embedder)]
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
         publish(directory, trends, embedder, origin="live", recorded_at=NOW, now=NOW, keep=1)
@@ -284,6 +296,10 @@ def _observation(case: CaseTrend) -> Observation | None:
 def _with_aliases(trend: Trend, by_id: Mapping[str, CaseTrend]) -> Trend:
     names = (*trend.aliases, *(alias for id_ in _ids(trend) for alias in by_id[id_].aliases))
     return trend.model_copy(update={"aliases": tuple(dict.fromkeys(names))})
+
+
+def _with_scenes(trend: Trend, cases: Cases, by_id: Mapping[str, CaseTrend]) -> Trend:
+    return trend.model_copy(update={"scenes": cases.scenes.get(_case_of(trend, by_id), ())})
 
 
 def _ids(trend: Trend) -> list[str]:

@@ -17,7 +17,7 @@ from indexes.relevance import distinct, relevance, wanted
 from indexes.snapshot import Snapshot, current_id, open_newest
 from indexes.table import Table
 from trendrag.errors import SnapshotError
-from trendrag.types import Retrieval, RetrievedTrend, SnapshotInfo, TrendFilters
+from trendrag.types import Retrieval, RetrievedTrend, SnapshotInfo, Trend, TrendFilters
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,9 @@ class TrendRetriever:
         rows = distinct(near, snapshot.trends, table.vectors_of(near), self._k)
         found = tuple(
             RetrievedTrend(
-                trend=snapshot.trends[row], similarity=float(signals.cosine[row]), score=round(float(scores[row]), 6)
+                trend=_shown(snapshot.trends[row]),
+                similarity=float(signals.cosine[row]),
+                score=round(float(scores[row]), 6),
             )
             for row in rows
         )
@@ -175,3 +177,7 @@ class TrendRetriever:
         if self._loading is not None:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._loading
+
+
+def _shown(trend: Trend) -> Trend:
+    return trend.model_copy(update={"scenes": ()}) if trend.scenes else trend

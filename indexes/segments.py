@@ -1,7 +1,7 @@
 """The rows of a snapshot, in segments: files that are written once and then shared by the snapshots that hold them.
 
     <segment>.trends.jsonl.zst   one trend a line, without what changes as time goes by (``RATED``)
-    <segment>.vectors            float32, little-endian, (vectors, dim), L2-normalised; a row owns one to three
+    <segment>.vectors            float32, little-endian, (vectors, dim), L2-normalised; a row owns one to three, or more
     <segment>.owners             int32, little-endian, (vectors,): each vector's row within the segment, ascending
     rows.npy                     one ``ROW`` for each row of all segments, in their order: the rest of each trend
 
@@ -289,7 +289,8 @@ def rated(line: bytes, row: Any) -> Trend:
 
 
 def _texts(trends: Sequence[Trend]) -> Iterator[tuple[int, str]]:
-    """What is embedded: (row, text). The phrase alone, what it is about, and that in English words where it isn't."""
+    """What is embedded: (row, text). The phrase alone, what it is about, and that in English words where it isn't;
+    each row's scenes come last."""
     for row, trend in enumerate(trends):
         yield row, trend.phrase
         about = f"{trend.phrase}. {trend.summary}" if trend.summary else trend.phrase
@@ -297,3 +298,4 @@ def _texts(trends: Sequence[Trend]) -> Iterator[tuple[int, str]]:
             yield row, about
         if english := gloss(about, trend.language):
             yield row, english
+        yield from ((row, scene) for scene in trend.scenes)

@@ -21,6 +21,9 @@ from indexes.snapshot import Snapshot
 from trendrag.types import Trend, TrendFilters
 
 MOST_CLAUSES = 4
+SCENE_DISCOUNT = 0.1
+"""A scene is worded as queries are, so that its cosine is higher than a summary's for as good a fit. With so much taken
+off, the relevance that was fitted without scenes abstains as often as before (chosen on evals/cases/retrieval/tune)."""
 _CLAUSE = re.compile(r"[,.;:!?\n]|\b(?:but|while|and then)\b", re.IGNORECASE)
 
 
@@ -35,20 +38,25 @@ class Table:
         order = np.argsort(owners, kind="stable")
         self._vectors, self._owners = self._vectors[order], owners[order]
         self._bounds = np.searchsorted(self._owners, np.arange(len(trends) + 1))
-        # The phrase alone (a row's first vector of several) says less than with its summary, and misleads more.
-        several = np.diff(self._bounds) > 1
+        # A row's scenes come last. They bring photos to it, but say nothing of what it is.
+        self._own_ends = self._bounds[1:] - np.array([len(trend.scenes) for trend in trends], dtype=np.int64)
+        # The phrase alone (a row's first vector of its own several) says less than with its summary, and misleads more.
+        several = self._own_ends - self._bounds[:-1] > 1
         compared = np.ones(len(self._owners), dtype=np.bool_)
         compared[self._bounds[:-1][several]] = False
         self._compared, self._compared_owners = self._vectors[compared], self._owners[compared]
+        own = np.arange(len(self._owners)) < self._own_ends[self._owners]
+        self._discounts = np.where(own, 0, SCENE_DISCOUNT).astype(np.float32)[compared]
         self._links: Links | None = None
         if concepts is not None:
-            self._links = link(concepts, self._vectors, self._owners, len(trends))
+            self._links = link(concepts, self._vectors[own], self._owners[own], len(trends))
         self._lexical = Lexical([" ".join((trend.phrase, *trend.aliases, trend.summary)) for trend in trends])
         self.scores: Scores = np.array([trend.score for trend in trends], dtype=np.float32)
         self.last_seen = np.array([trend.last_seen.timestamp() for trend in trends], dtype=np.float64)
 
     def vectors_of(self, rows: Sequence[int]) -> dict[int, Vectors]:
-        return {row: self._vectors[self._bounds[row] : self._bounds[row + 1]] for row in rows}
+        """What each says of itself, scenes left out."""
+        return {row: self._vectors[self._bounds[row] : self._own_ends[row]] for row in rows}
 
     def signals(self, query: str, embedder: Embedder, *, glossed: bool = True, split: bool = True) -> Signals:
         """What speaks for each trend. The query is embedded with its English gloss and its clauses, if it has any.
@@ -61,7 +69,7 @@ class Table:
         vectors = embedder.embed([*whole, *parts])
         cosine = np.full(len(self.snapshot.trends), -1, dtype=np.float32)
         if len(self._compared):
-            best = (self._compared @ vectors[: len(whole)].T).max(axis=1)
+            best = (self._compared @ vectors[: len(whole)].T).max(axis=1) - self._discounts
             np.maximum.at(cosine, self._compared_owners, best)
         bm25 = np.maximum.reduce([self._lexical.scores(text) for text in whole])
         bridge = None

@@ -23,7 +23,7 @@ import numpy as np
 
 from indexes.embedder import Embedder, open_embedder
 from indexes.embedding_cache import CachedEmbedder
-from indexes.segments import Rows
+from indexes.segments import Load, Rows
 from indexes.shelf import Shelf
 from indexes.snapshot import current_manifest, publish_rows, published
 from ingest.book.keeping import Standing, Times, advance, kept_back, standing, trends
@@ -36,6 +36,7 @@ from ingest.reddit_api import with_reddit_app
 from ingest.retention import kept_for, prune
 from ingest.safety import Gate
 from ingest.sample import RECORDED_AT, SampleFetcher, sample_sources
+from ingest.scenes import Scenes, open_scenes, staged
 from ingest.sources import load_sources
 from ingest.sources.base import Source
 from ingest.states import FetchStates
@@ -136,7 +137,7 @@ async def run_refresh(
     async with AsyncExitStack() as stack:
         now = datetime.now(UTC)
         if sample:
-            store, states = ObservationStore.in_memory(), None
+            store, states, scenes = ObservationStore.in_memory(), None, None
             stack.callback(store.close)
             fetcher: Fetcher = SampleFetcher()
         else:
@@ -147,6 +148,7 @@ async def run_refresh(
             if not await asyncio.to_thread(lock.acquire):
                 return RefreshReport(note=_BUSY, busy=True)
             states = FetchStates(store.engine)
+            scenes = await stack.enter_async_context(open_scenes(settings))
             http = await stack.enter_async_context(HttpFetcher.open(settings.ingest))
             fetcher = with_reddit_app(http, settings.ingest)
         behind = await asyncio.to_thread(_take, shelf, settings, embedder) if shelf else None
@@ -159,6 +161,7 @@ async def run_refresh(
             everything=everything,
             rebuild=rebuild,
             embedder=cached,
+            scenes=scenes,
             now=RECORDED_AT if sample else now,
             created_at=now,
             origin="sample" if sample else "live",
@@ -185,6 +188,7 @@ async def refresh(
     states: FetchStates | None = None,
     everything: bool = False,
     judge: Judge | None = None,
+    scenes: Scenes | None = None,
     rebuild: bool = False,
     jitter: Callable[[], float] = random.random,
     on_progress: OnProgress | None = None,
@@ -199,6 +203,7 @@ async def refresh(
         states: what is known of each source, and where that is kept. Without it every source is asked, for everything.
         everything, rebuild: as in ``run_refresh``.
         judge: which topics may be offered; the built-in gate by default.
+        scenes: has scenes written for trends that have none; without it trends are published without any.
         jitter: random numbers in [0, 1).
         now: what ages are measured against. ``created_at`` is when the snapshot is written, ``now`` by default.
 
@@ -224,16 +229,20 @@ async def refresh(
             left_out=found.left_out,
             note="The sources gave no trend that can be used; nothing was published, the trends from before stay.",
         )
+    rows = found.rows
+    load: Load = partial(trends, store.engine)
+    if scenes:
+        rows, load = await staged(scenes, rows, load)
     before = await asyncio.to_thread(published, settings.snapshots_dir, embedder) if origin == "live" else None
     if before and before.manifest.origin != "live":
         before = None
-    if before and not rebuild and _same(before.rows, found.rows):
+    if before and not rebuild and _same(before.rows, rows):
         return RefreshReport(reports, count, found.withheld, found.left_out, before.info)
     snapshot = await asyncio.to_thread(
         publish_rows,
         settings.snapshots_dir,
-        found.rows,
-        partial(trends, store.engine),
+        rows,
+        load,
         embedder,
         before=None if rebuild else before,
         origin=origin,

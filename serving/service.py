@@ -1,4 +1,4 @@
-"""The caption service: where describer, retriever, writer and chain are put together from the settings."""
+"""The caption service: where describer, retriever, judge, writer and chain are put together from the settings."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -14,7 +14,7 @@ from indexes.retriever import TrendRetriever
 from indexes.shelf import Shelf
 from indexes.snapshot import current_id
 from trendrag.chain import build_caption_chain
-from trendrag.ports import Describer, Writer
+from trendrag.ports import Describer, Judge, Writer
 from trendrag.settings import Settings
 from trendrag.types import CaptionEvent, CaptionRequest, SnapshotInfo
 
@@ -78,10 +78,10 @@ async def open_service(settings: Settings) -> AsyncIterator[CaptionService]:
         max_age=timedelta(hours=settings.ingest.max_age_hours),
         concepts_dir=settings.models_dir,
     )
-    async with _following(settings, embedder), _open_model(settings) as (describer, writer, check_model):
+    async with _following(settings, embedder), _open_model(settings) as (describer, judge, writer, check_model):
         await retriever.follow()
         try:
-            chain = build_caption_chain(describer, retriever, writer)
+            chain = build_caption_chain(describer, retriever, writer, judge)
             yield CaptionService(chain, writer, retriever, check_model)
         finally:
             await retriever.aclose()
@@ -103,15 +103,17 @@ async def _following(settings: Settings, embedder: Embedder) -> AsyncIterator[No
 
 
 @asynccontextmanager
-async def _open_model(settings: Settings) -> AsyncIterator[tuple[Describer, Writer, Check]]:
+async def _open_model(settings: Settings) -> AsyncIterator[tuple[Describer, Judge | None, Writer, Check]]:
+    judging = settings.retrieval.judge == "model"
     # Imported where they are used: each brings libraries that the other provider need not wait for.
     if settings.model.provider == "embedded":
-        from serving.models.embedded import open_embedded  # noqa: PLC0415
+        from serving.models.embedded import NoJudge, open_embedded  # noqa: PLC0415
 
         async with open_embedded(settings) as (describer, writer):
-            yield describer, writer, _always_there
+            yield describer, NoJudge() if judging else None, writer, _always_there
         return
     from serving.models.chat import ChatDescriber, ChatWriter, check_model  # noqa: PLC0415
+    from serving.models.judge import ChatJudge  # noqa: PLC0415
     from serving.models.openai import chat_model_name, close_chat_model, open_chat_model  # noqa: PLC0415
 
     model = open_chat_model(settings.model)
@@ -119,6 +121,7 @@ async def _open_model(settings: Settings) -> AsyncIterator[tuple[Describer, Writ
     try:
         yield (
             ChatDescriber(model, name, settings.model),
+            ChatJudge(model, settings.model, settings.retrieval.judge_timeout_s) if judging else None,
             ChatWriter(model, name, settings.model),
             lambda: check_model(model),
         )

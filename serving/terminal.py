@@ -20,6 +20,7 @@ from trendrag.types import (
     Done,
     Failed,
     Highlight,
+    Judged,
     SnapshotInfo,
     Trend,
     TrendsRetrieved,
@@ -46,6 +47,7 @@ class CaptionView:
         self._trends: dict[str, Trend] = {}
         self._snapshot: SnapshotInfo | None = None
         self._reason: str | None = None
+        self._judged: Judged | None = None
         self._status = "Looking at the photo …"
         self.outcome: Done | Failed | None = None
 
@@ -56,7 +58,7 @@ class CaptionView:
                 self._status = f"{seen}Finding trends that fit …"
             case TrendsRetrieved():
                 self._trends = {found.trend.id: found.trend for found in event.trends}
-                self._snapshot, self._reason = event.snapshot, event.reason
+                self._snapshot, self._reason, self._judged = event.snapshot, event.reason, event.judged
                 self._status = "Writing …"
             case Delta():
                 self._texts[event.candidate] += event.text
@@ -85,6 +87,8 @@ class CaptionView:
         lines: list[Text] = []
         if self._snapshot and self._snapshot.warning:
             lines.append(Text(harmless(self._snapshot.warning), style="yellow"))
+        if self._judged == "failed":
+            lines.append(Text("The model could not look at the trends before they were offered.", style="yellow"))
         mentioned = dict.fromkeys(span.trend_id for spans in self._spans for span in spans)
         lines += [self._provenance(self._trends[trend_id]) for trend_id in mentioned if trend_id in self._trends]
         if not self._trends and self._reason:

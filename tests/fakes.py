@@ -10,7 +10,7 @@ import numpy as np
 
 from indexes.embedder import Vectors
 from trendrag.errors import TrendragError
-from trendrag.ports import Chunk, Description
+from trendrag.ports import Chunk, Description, Judgement
 from trendrag.types import (
     CaptionRequest,
     Evidence,
@@ -64,6 +64,30 @@ class FakeRetriever:
     async def retrieve(self, query: str, filters: TrendFilters) -> Retrieval:
         self.queries.append(query)
         return self.answer
+
+
+@dataclass
+class FakeJudge:
+    """Chooses the places ``chosen``; raises ``error``, or hangs, if told to. ``shown`` is what it was asked about."""
+
+    chosen: frozenset[int] = frozenset()
+    error: TrendragError | None = None
+    hangs: bool = False
+    shown: list[tuple[str, ...]] = field(default_factory=list)
+    looking: asyncio.Event = field(default_factory=asyncio.Event)
+    stopped: bool = False
+
+    async def judge(self, request: CaptionRequest, trends: tuple[RetrievedTrend, ...]) -> Judgement:
+        self.shown.append(tuple(hit.trend.phrase for hit in trends))
+        self.looking.set()
+        try:
+            if self.hangs:
+                await asyncio.Event().wait()
+            if self.error:
+                raise self.error
+        finally:
+            self.stopped = True
+        return Judgement(self.chosen, Usage(prompt_tokens=50, cached_tokens=40, completion_tokens=5))
 
 
 @dataclass

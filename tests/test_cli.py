@@ -71,6 +71,20 @@ def test_caption_json_is_one_event_a_line(data_dir: Path) -> None:
         assert texts[highlight.candidate][highlight.start : highlight.end].strip()
 
 
+def test_an_engine_that_cannot_judge_trends_offers_them_as_found(data_dir: Path) -> None:
+    arguments = ("caption", PHOTOS / "coffee.jpg", "--note", "a slow rainy morning")
+    asked = {"TRENDRAG_RETRIEVAL__JUDGE": "model"}
+    result = run(data_dir, *arguments, "--json", **asked)
+    assert result.returncode == 0, result.stderr
+    events = [CAPTION_EVENT.validate_json(line) for line in result.stdout.splitlines()]
+    retrieved = next(event for event in events if isinstance(event, TrendsRetrieved))
+    assert retrieved.trends
+    assert retrieved.judged == "failed"
+    assert isinstance(events[-1], Done)
+    assert "TRENDRAG_RETRIEVAL__JUDGE=none" in result.stderr
+    assert "could not look at the trends" in run(data_dir, *arguments, **asked).stdout
+
+
 def test_caption_for_people_shows_text_provenance_and_what_it_is(data_dir: Path) -> None:
     result = run(data_dir, "caption", PHOTOS / "coffee.jpg", "--note", "a slow rainy morning")
     assert result.returncode == 0, result.stderr

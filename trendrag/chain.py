@@ -1,5 +1,7 @@
 """The caption chain: describe the image, retrieve the trends that fit, write candidates, highlight as they stream.
 
+Where there is a judge, it looks at the trends that were retrieved before the writer is offered them.
+
 It knows the ports of ``trendrag.ports`` and the order of events, and nothing of model servers, indexes or HTTP.
 """
 
@@ -16,7 +18,7 @@ from langchain_core.runnables import Runnable, RunnableGenerator
 
 from trendrag.errors import ModelError, TrendragError
 from trendrag.highlight import Highlighter
-from trendrag.ports import Describer, Retriever, Writer
+from trendrag.ports import Describer, Judge, Retriever, Writer
 from trendrag.text import clean_note, clean_output, normal_form
 from trendrag.types import (
     CandidateDone,
@@ -27,6 +29,7 @@ from trendrag.types import (
     Done,
     Failed,
     Highlight,
+    Judged,
     Retrieval,
     Timings,
     TrendsRetrieved,
@@ -40,18 +43,20 @@ STANDALONE_WORDS = 5
 """A note of so many words of four letters or more says enough to search with; the image is then not described."""
 
 DESCRIPTIONS_CACHED = 512
+JUDGED_NONE = "No trend fits this photo: the model looked at those that came near and chose none."
 
 
 def build_caption_chain(
-    describer: Describer, retriever: Retriever, writer: Writer
+    describer: Describer, retriever: Retriever, writer: Writer, judge: Judge | None = None
 ) -> Runnable[CaptionRequest, CaptionEvent]:
     """A LangChain runnable from a request to its events; use ``astream``, and close it to stop the model calls.
 
     Events: `Described`, `TrendsRetrieved`, then `Delta` and `Highlight` of all candidates interleaved with a
     `CandidateDone` each, then `Done`. `Failed` may take the place of everything that would follow, and is then the
-    last. No `TrendragError` is raised. A highlight comes after the deltas that hold its text.
+    last. No `TrendragError` is raised. A highlight comes after the deltas that hold its text. A judge that fails costs
+    nothing but its time: the trends are offered as found, and `TrendsRetrieved` says so.
     """
-    chain = _CaptionChain(describer, retriever, writer)
+    chain = _CaptionChain(describer, retriever, writer, judge)
 
     async def transform(requests: AsyncIterator[CaptionRequest]) -> AsyncIterator[CaptionEvent]:
         async for request in requests:
@@ -67,20 +72,29 @@ class _Clock:
     started: float = field(default_factory=time.monotonic)
     describe: float | None = None
     retrieve: float | None = None
+    judge: float | None = None
     first_token: float | None = None
 
     def now(self) -> float:
         return time.monotonic() - self.started
 
     def timings(self) -> Timings:
-        return Timings(describe=self.describe, retrieve=self.retrieve, first_token=self.first_token, total=self.now())
+        return Timings(
+            describe=self.describe,
+            retrieve=self.retrieve,
+            judge=self.judge,
+            first_token=self.first_token,
+            total=self.now(),
+        )
 
 
 class _CaptionChain:
-    def __init__(self, describer: Describer, retriever: Retriever, writer: Writer) -> None:
+    def __init__(self, describer: Describer, retriever: Retriever, writer: Writer, judge: Judge | None) -> None:
         self._describer = describer
         self._retriever = retriever
         self._writer = writer
+        self._judge = judge
+        self._judge_failing = False
         self._descriptions: OrderedDict[str, str] = OrderedDict()  # by image hash, oldest first
 
     async def run(self, request: CaptionRequest) -> AsyncGenerator[CaptionEvent, None]:
@@ -92,7 +106,13 @@ class _CaptionChain:
             yield described
             retrieval = await self._retrieve(request, described.text)
             clock.retrieve = clock.now() - clock.describe
-            yield TrendsRetrieved(trends=retrieval.trends, snapshot=retrieval.snapshot, reason=retrieval.reason)
+            retrieval, judged, spent = await self._last_look(request, retrieval)
+            usage += spent
+            if judged:
+                clock.judge = clock.now() - clock.describe - clock.retrieve
+            yield TrendsRetrieved(
+                trends=retrieval.trends, snapshot=retrieval.snapshot, reason=retrieval.reason, judged=judged
+            )
             async with aclosing(self._write_all(request, described.text, retrieval, clock)) as events:
                 async for event in events:
                     if isinstance(event, Usage):
@@ -134,6 +154,24 @@ class _CaptionChain:
             return Retrieval(reason="Trends are switched off.")
         query = ". ".join(part for part in (description, clean_note(request.note or "")) if part)
         return await self._retriever.retrieve(query, request.filters)
+
+    async def _last_look(self, request: CaptionRequest, retrieval: Retrieval) -> tuple[Retrieval, Judged | None, Usage]:
+        """What is left of a retrieval, in its order, once the judge has chosen; all of it where the judge fails."""
+        if self._judge is None or not retrieval.trends:
+            return retrieval, None, Usage()
+        try:
+            judgement = await self._judge.judge(request, retrieval.trends)
+        except TrendragError as error:
+            if not self._judge_failing:  # once, not for every caption until it is cured
+                logger.warning("trends are offered without the model's last look: %s", error)
+            self._judge_failing = True
+            return retrieval, "failed", Usage()
+        if self._judge_failing:
+            logger.info("the model looks at the trends again")
+        self._judge_failing = False
+        chosen = tuple(found for place, found in enumerate(retrieval.trends) if place in judgement.chosen)
+        reason = retrieval.reason if chosen else JUDGED_NONE
+        return retrieval.model_copy(update={"trends": chosen, "reason": reason}), "model", judgement.usage
 
     async def _write_all(
         self, request: CaptionRequest, description: str, retrieval: Retrieval, clock: _Clock

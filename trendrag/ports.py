@@ -1,4 +1,4 @@
-"""What the caption chain needs from outside: a describer, a retriever and a writer.
+"""What the caption chain needs from outside: a describer, a retriever, a writer, and perhaps a judge.
 
 The kernel defines the ports, ``indexes`` and ``serving`` implement them. All of them raise only ``TrendragError``.
 """
@@ -42,6 +42,20 @@ class Describer(Protocol):
 class Retriever(Protocol):
     async def retrieve(self, query: str, filters: TrendFilters) -> Retrieval:
         """At most k trends that fit the query, best first. An empty answer is a right one and says its reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Which of the trends that a judge was shown fit, by their places there, from 0. None at all is a right answer."""
+
+    chosen: frozenset[int]
+    usage: Usage = field(default_factory=Usage)
+
+
+class Judge(Protocol):
+    async def judge(self, request: CaptionRequest, trends: tuple[RetrievedTrend, ...]) -> Judgement:
+        """A last look at the trends found (at least one), with the image. Where it raises, they are offered as found,
+        so it must not take long."""
 
 
 class Writer(Protocol):

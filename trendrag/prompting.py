@@ -1,7 +1,7 @@
 """Prompts: text files in ``trendrag/prompts``, put together here.
 
-The describe and the caption call of one image begin with the same bytes (system prompt, then the image) and all text
-that varies comes after it, so that the model server's prefix cache serves the second call's image almost for free.
+The calls for one image (describe, judge, caption) begin with the same bytes, system prompt and image, and all text that
+varies comes after them, so that the model server's prefix cache serves the image almost for free to all but the first.
 """
 
 import base64
@@ -48,11 +48,25 @@ def caption_text(request: CaptionRequest, trends: Sequence[RetrievedTrend]) -> s
     )
 
 
+def judge_messages(request: CaptionRequest, trends: Sequence[RetrievedTrend]) -> list[BaseMessage]:
+    """Asks which of the trends, numbered from 1, fit: an object of JSON whose ``fits`` lists their numbers."""
+    note = clean_note(request.note or "")
+    numbered = (f"{number}. {trend_text(found)}" for number, found in enumerate(trends, 1))
+    text = prompt("judge").format(
+        note=prompt("note").format(note=note) + "\n" if note else "", trends="\n".join(numbered)
+    )
+    return _messages(request.image, text)
+
+
 def trend_line(found: RetrievedTrend) -> str:
+    return f"- {trend_text(found)}"
+
+
+def trend_text(found: RetrievedTrend) -> str:
     """One trend as the model sees it. Cleaned again here: a snapshot may come from an older or a foreign writer."""
     phrase = clean_line(found.trend.phrase, MAX_PHRASE_CHARS)
     summary = clean_line(found.trend.summary, MAX_SUMMARY_CHARS)
-    return f"- {phrase}: {summary}" if summary else f"- {phrase}"
+    return f"{phrase}: {summary}" if summary else phrase
 
 
 def _messages(image: PreparedImage, text: str) -> list[BaseMessage]:

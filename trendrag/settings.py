@@ -6,6 +6,7 @@ also be files: ``TRENDRAG_SECRETS_DIR=/run/secrets`` reads ``/run/secrets/trendr
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -47,6 +48,13 @@ class RetrievalSettings(Section):
     k: int = Field(default=8, ge=1, le=50, description="how many trends the model is offered at most")
     threshold: float = Field(
         default=0.05, ge=0, le=1, description="probability below which a trend does not fit, and none is offered"
+    )
+    judge: Literal["none", "model"] = Field(
+        default="none",
+        description="`model`: the model that writes looks at the photo and the trends found, and keeps those that fit",
+    )
+    judge_timeout_s: float = Field(
+        default=10, gt=0, description="longest time for that look; the trends are then offered as found"
     )
 
 
@@ -112,6 +120,12 @@ class IngestSettings(Section):
         default=None,
         description="phrases always withheld, one a line; by default `block.txt` in the data directory, if there",
     )
+    scenes: Literal["off", "model"] = Field(
+        default="off",
+        description="`model`: the model server writes down in which photos each new trend would fit; one call a trend",
+    )
+    scenes_trends: int = Field(default=200, ge=1, description="trends that a refresh has scenes written for at most")
+    scenes_seconds: float = Field(default=60, gt=0, description="longest time that a refresh waits for scenes")
     allow_private: bool = Field(default=False, description="let sources live on private or loopback addresses")
 
 

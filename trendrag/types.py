@@ -17,6 +17,7 @@ from pydantic import (
     TypeAdapter,
     computed_field,
 )
+from pydantic.json_schema import SkipJsonSchema
 
 MAX_NOTE_CHARS = 4_000
 """Longest note a request may carry. Longer ones are refused, not cut: a silently cut note would surprise its writer."""
@@ -28,6 +29,7 @@ Region = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2}$", to_upper=Tru
 """ISO 3166-1 alpha-2, taken in either case."""
 Stage = Literal["rising", "peaking", "fading"]
 Origin = Literal["live", "sample"]
+Judged = Literal["model", "failed"]
 Platform = Literal["generic", "instagram", "tiktok", "x", "facebook", "linkedin", "pinterest", "threads"]
 
 
@@ -50,7 +52,8 @@ class Trend(Frozen):
 
     ``phrase`` is how a caption would say it, ``aliases`` are other spellings (a hashtag among them), ``score`` is the
     decayed burst strength scaled to [0, 1], ``velocity`` the burst's change per hour (positive: still growing).
-    ``language`` is BCP 47 ("und" where unknown), ``region`` ISO 3166-1 alpha-2 or None for everywhere.
+    ``language`` is BCP 47 ("und" where unknown), ``region`` ISO 3166-1 alpha-2 or None for everywhere. ``scenes`` say
+    what photos that fit it show; they are there to be found by, in snapshots alone, and are in no answer.
     """
 
     id: str
@@ -66,6 +69,8 @@ class Trend(Frozen):
     first_seen: Utc
     last_seen: Utc
     evidence: tuple[Evidence, ...] = ()
+    # Left out where there are none: snapshots and contents from before there were any stay what they are.
+    scenes: SkipJsonSchema[tuple[str, ...]] = Field(default=(), exclude_if=lambda scenes: not scenes)
 
 
 class RetrievedTrend(Frozen):
@@ -167,10 +172,11 @@ class Usage(Frozen):
 
 
 class Timings(Frozen):
-    """Seconds since the request began, except ``describe`` and ``retrieve``, which are durations."""
+    """Seconds since the request began, except ``describe``, ``retrieve`` and ``judge``, which are durations."""
 
     describe: float | None = None
     retrieve: float | None = None
+    judge: float | None = None
     first_token: float | None = None
     total: float
 
@@ -187,10 +193,17 @@ class Described(Frozen):
 
 
 class TrendsRetrieved(Frozen):
+    """The trends that the writer is offered, best first.
+
+    ``judged`` says who had the last look at those found: "model" chose among them; with "failed" the model should have
+    and did not, so that they are offered as found; None where nobody was to look, or nothing was found.
+    """
+
     type: Literal["trends"] = "trends"
     trends: tuple[RetrievedTrend, ...]
     snapshot: SnapshotInfo | None
     reason: str | None = None
+    judged: Judged | None = None
 
 
 class Delta(Frozen):

@@ -182,6 +182,7 @@ class _Collected:
             description=self.description,
             retrieved=list(retrieved),
             reason=self.trends.reason if self.trends else None,
+            judged=self.trends.judged if self.trends else None,
             snapshot=self.trends.snapshot if self.trends else None,
             model=done.model,
             draft=done.draft,

@@ -51,6 +51,15 @@ class Metrics:
             buckets=(0, 1, 2, 4, 8),
             registry=self.registry,
         )
+        self._judged = Counter(
+            "trendrag_trends_judged",
+            "The model's last looks at trends found: it chose some, chose none, or failed",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self._judge_seconds = Histogram(
+            "trendrag_judge_seconds", "Time for the model's last look", buckets=_SECONDS, registry=self.registry
+        )
         self.registry.register(_SnapshotCollector(self, now))
         if schedule:
             self.registry.register(_ChildCollector(schedule))
@@ -63,6 +72,9 @@ class Metrics:
         match event:
             case TrendsRetrieved():
                 self._trends.observe(len(event.trends))
+                if event.judged:
+                    chose = "some" if event.trends else "none"
+                    self._judged.labels(chose if event.judged == "model" else "failed").inc()
             case CandidateDone():
                 self._candidates.inc()
             case Done():
@@ -70,6 +82,8 @@ class Metrics:
                 self._total.observe(event.timings.total)
                 if event.timings.first_token is not None:
                     self._first_token.observe(event.timings.first_token)
+                if event.timings.judge is not None:
+                    self._judge_seconds.observe(event.timings.judge)
             case Failed():
                 self._failures.labels(event.code).inc()
             case _:

@@ -15,6 +15,7 @@ from trendrag.types import (
     MAX_CANDIDATES,
     MAX_NOTE_CHARS,
     CaptionRequest,
+    Judged,
     Platform,
     PreparedImage,
     Region,
@@ -130,6 +131,10 @@ class CaptionsAnswer(BaseModel):
     description: str = Field(description="what is in the image; empty where the note stood alone")
     retrieved: list[RetrievedTrend] = Field(description="the trends that the model was offered")
     reason: str | None = Field(description="why no trend was offered, where none was")
+    judged: Judged | None = Field(
+        description="`model`: it had the last look at the trends found and chose among them; `failed`: it should have, "
+        "and they were offered as found; null where it is not asked to, or nothing was found"
+    )
     snapshot: SnapshotInfo | None
     model: str
     draft: bool = Field(description="true where the small embedded engine wrote the text")

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trendrag.errors import ModelUnavailable
+from trendrag.errors import ModelError, ModelUnavailable
+from trendrag.ports import Judgement
 from trendrag.settings import Settings
+from trendrag.types import CaptionRequest, RetrievedTrend
 from trendrag.weights import path
 
 if TYPE_CHECKING:
@@ -106,6 +108,17 @@ def _load(model: Path, key: str, slots: int, threads: int) -> "Server":
         raise ModelUnavailable(
             f"The embedded engine can't load {model.name}. Run: trendrag models fetch --verify smollm2"
         ) from error
+
+
+class NoJudge:
+    """``trendrag.ports.Judge`` where the settings ask for one: this engine has none, and answers say so."""
+
+    async def judge(self, request: CaptionRequest, trends: tuple[RetrievedTrend, ...]) -> Judgement:
+        del request, trends
+        raise ModelError(
+            "The embedded engine can't judge trends. Set TRENDRAG_RETRIEVAL__JUDGE=none, or TRENDRAG_MODEL__PROVIDER "
+            "to a model that sees images."
+        )
 
 
 @asynccontextmanager

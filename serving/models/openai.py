@@ -3,14 +3,13 @@
 It knows how a connection is set up: address, key, pool, timeouts. How the model is asked is ``serving.models.chat``.
 """
 
-import ipaddress
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 from langchain_core.language_models import BaseChatModel
 from pydantic import SecretStr, ValidationError
 
+from trendrag.endpoint import checked_base_url, checked_key, through_proxy
 from trendrag.errors import ConfigurationError
 from trendrag.settings import ModelSettings
 from trendrag.text import clean_line
@@ -54,15 +53,15 @@ def chat_model_name(model: BaseChatModel) -> str:
 def _open_openai(settings: ModelSettings) -> BaseChatModel:
     from langchain_openai import ChatOpenAI  # noqa: PLC0415 - half a second, which other providers need not pay
 
-    base_url = _checked_base_url(settings.base_url)
-    key = _checked_key(settings.api_key)
+    base_url = checked_base_url(settings.base_url)
+    key = checked_key(settings.api_key)
     timeout = httpx2.Timeout(settings.token_timeout_s, connect=settings.connect_timeout_s)
     return ChatOpenAI(
         model=settings.name or _only_model(base_url, key, settings),
         base_url=base_url,
         # Always given: without one ChatOpenAI would send OPENAI_API_KEY, which is meant for somebody else.
         api_key=key,
-        http_async_client=httpx2.AsyncClient(limits=POOL, timeout=timeout, trust_env=_through_proxy(base_url)),
+        http_async_client=httpx2.AsyncClient(limits=POOL, timeout=timeout, trust_env=through_proxy(base_url)),
         # Given again: with a client of one's own, ChatOpenAI's default is no timeout at all.
         timeout=timeout,
         # The waiting between two pieces is bounded in serving.models.chat, for every provider alike.
@@ -115,43 +114,6 @@ def _open_other(settings: ModelSettings) -> BaseChatModel:
     return model
 
 
-def _checked_base_url(base_url: str | None) -> str:
-    """Never a default: photos must not go to a company that nobody chose."""
-    examples = "for example http://127.0.0.1:8001/v1 for a vLLM server, or https://api.openai.com/v1"
-    if not base_url:
-        raise ConfigurationError(f"Set TRENDRAG_MODEL__BASE_URL to the model server's address, {examples}.")
-    try:
-        parts = urlsplit(base_url.strip())
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ConfigurationError(f"TRENDRAG_MODEL__BASE_URL is not an http:// or https:// address; {examples}.")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ConfigurationError(
-            "TRENDRAG_MODEL__BASE_URL must hold no user name, password or query; a key goes to TRENDRAG_MODEL__API_KEY."
-        )
-    return base_url.strip().rstrip("/")
-
-
-def _checked_key(key: SecretStr | None) -> SecretStr:
-    """The key without the line end that files have. A server that wants none is sent a word instead."""
-    value = key.get_secret_value().strip() if key else ""
-    if not all("!" <= char <= "~" for char in value):
-        # Caught here: the HTTP client's own error would quote the header, key and all.
-        raise ConfigurationError("TRENDRAG_MODEL__API_KEY holds a space, a line break or a character beyond ASCII.")
-    return SecretStr(value or "none")
-
-
-def _through_proxy(base_url: str) -> bool:
-    """Whether HTTP_PROXY and its kind count. Not for a server on this machine: no proxy could reach it."""
-    host = urlsplit(base_url).hostname or ""
-    try:
-        return not ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host != "localhost"
-
-
 def _only_model(base_url: str, key: SecretStr, settings: ModelSettings) -> str:
     ask = "Set TRENDRAG_MODEL__NAME to the model's name on the server"
     try:
@@ -159,7 +121,7 @@ def _only_model(base_url: str, key: SecretStr, settings: ModelSettings) -> str:
             f"{base_url}/models",
             headers={"Authorization": f"Bearer {key.get_secret_value()}"},
             timeout=settings.connect_timeout_s,
-            trust_env=_through_proxy(base_url),
+            trust_env=through_proxy(base_url),
         )
         names = [str(model["id"]) for model in answer.raise_for_status().json()["data"]]
     except (httpx2.HTTPError, ValueError, KeyError, TypeError) as error:

@@ -112,3 +112,21 @@ def test_bad_cases_are_named(
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"trends\.jsonl can't be read"):
         read_cases(tmp_path)
+
+
+def test_scenes_bring_photos_to_trends_that_share_no_word_with_them(tmp_path: Path) -> None:
+    write(tmp_path, [trend("t", "Green Tea"), trend("c", "Chess Final")], [query("q", "a walk in the park", {"c": 2})])
+    (tmp_path / "scenes.jsonl").write_text(json.dumps({"id": "c", "scenes": ["Two old men in the park"]}) + "\n")
+    settings = Settings(data_dir=tmp_path / "var", retrieval=RetrievalSettings(threshold=0.4))
+    shown = [
+        run(read_cases(tmp_path, with_scenes=asked), settings, WordEmbedder()).results[0].shown
+        for asked in (False, True)
+    ]
+    assert shown == [(), ("c",)]
+
+
+def test_scenes_of_a_trend_that_is_not_there_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, [trend("t", "Green Tea")], [])
+    (tmp_path / "scenes.jsonl").write_text('{"id": "x", "scenes": []}\n')
+    with pytest.raises(RequestError, match="x is named"):
+        read_cases(tmp_path, with_scenes=True)

@@ -54,6 +54,21 @@ async def test_trends_that_say_the_same_are_offered_once(tmp_path: Path) -> None
     assert {hit.trend.phrase for hit in answer.trends} == {"morning coffee cup", "coffee mug"}
 
 
+async def test_scenes_are_found_by_and_shown_to_nobody(tmp_path: Path) -> None:
+    club = make_trend("cold plunge clubs", scenes=("steam over a frozen lake",))
+    publish_trends(tmp_path, club, make_trend("world cricket final"))
+    (hit,) = (await open_retriever(tmp_path).retrieve("steam over a frozen lake", ALL)).trends
+    assert hit.trend == make_trend("cold plunge clubs")
+    assert "scenes" not in hit.model_dump_json()
+    assert (await open_retriever(tmp_path).retrieve("cold plunge clubs", ALL)).trends[0].similarity > hit.similarity
+
+
+async def test_trends_with_one_scene_are_not_the_same_trend(tmp_path: Path) -> None:
+    scenes = ("steam over a frozen lake",)
+    publish_trends(tmp_path, make_trend("cold plunge", scenes=scenes), make_trend("winter fog", scenes=scenes))
+    assert len((await open_retriever(tmp_path).retrieve("steam over a frozen lake", ALL)).trends) == 2
+
+
 async def test_of_equal_fits_the_fresher_comes_first(tmp_path: Path) -> None:
     old = make_trend("coffee one", last_seen=NOW - timedelta(hours=60), first_seen=NOW - timedelta(hours=60))
     publish_trends(tmp_path, old, make_trend("coffee two"))

@@ -209,3 +209,13 @@ def test_a_snapshot_of_the_first_version_is_read_and_followed(tmp_path: Path) ->
     assert published(tmp_path, EMBEDDER) is None
     follow(tmp_path, trends, hours=1)
     assert said(open_newest(tmp_path, EMBEDDER)) == before
+
+
+def test_trends_without_scenes_are_written_as_before_there_were_any(tmp_path: Path) -> None:
+    plain, staged = make_trend("latte art"), make_trend("latte art", scenes=("a heart of foam",))
+    assert "scenes" not in plain.model_dump_json()
+    follow(tmp_path, [plain])
+    follow(tmp_path, [staged], hours=1)
+    assert open_newest(tmp_path, EMBEDDER).trends == (staged,)
+    follow(tmp_path, [plain], hours=2)
+    assert open_newest(tmp_path, EMBEDDER).trends == (plain,)

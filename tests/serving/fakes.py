@@ -9,7 +9,7 @@ from typing import cast
 from tests.fakes import SNAPSHOT, FakeDescriber, FakeRetriever, FakeWriter, found
 from trendrag.chain import build_caption_chain
 from trendrag.errors import TrendragError
-from trendrag.ports import Chunk, Describer, Description
+from trendrag.ports import Chunk, Describer, Description, Judge
 from trendrag.settings import Settings
 from trendrag.types import CaptionEvent, CaptionRequest, PreparedImage, RetrievedTrend, SnapshotInfo
 
@@ -19,6 +19,7 @@ class FakeService:
     writer: FakeWriter = field(default_factory=lambda: FakeWriter(chunks=("My pumpkin ", "spice ", "latte.")))
     describer: Describer = field(default_factory=FakeDescriber)
     retriever: FakeRetriever = field(default_factory=lambda: FakeRetriever(found("pumpkin spice")))
+    judge: Judge | None = None
     snapshot_now: SnapshotInfo | None = SNAPSHOT
     model_error: TrendragError | None = None
     requests: list[CaptionRequest] = field(default_factory=list)
@@ -29,7 +30,7 @@ class FakeService:
 
     def stream(self, request: CaptionRequest) -> AsyncGenerator[CaptionEvent, None]:
         self.requests.append(request)
-        chain = build_caption_chain(self.describer, self.retriever, self.writer)
+        chain = build_caption_chain(self.describer, self.retriever, self.writer, self.judge)
         # `astream` is an async generator, typed as the iterator that it also is.
         return cast("AsyncGenerator[CaptionEvent, None]", chain.astream(request))
 

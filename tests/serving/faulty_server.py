@@ -1,4 +1,4 @@
-"""A small OpenAI-compatible server on loopback that streams one answer, or fails in one chosen way.
+"""A small OpenAI-compatible server on loopback that gives one answer, streamed or whole, or fails in one chosen way.
 
 A real server and real sockets, so that what is tested includes the HTTP client's part.
 """
@@ -45,6 +45,7 @@ class FaultyServer:
     status: int = 500
     message: str = "the engine is busy"
     logprob: float | None = -0.25
+    words: tuple[str, ...] = WORDS
     models: tuple[str, ...] = ("tiny",)
     next_word: asyncio.Event | None = None
     base_url: str = ""
@@ -89,14 +90,16 @@ class FaultyServer:
             case "slow_headers":
                 writer.write(b"HTTP/1.1 200 OK\r\nx-slow: ")
                 await self._repeat(reader, writer, b"z")
-            case _:
+            case _ if self.requests[-1].get("stream"):
                 await self._stream(reader, writer)
+            case _:
+                self._send_json(writer, 200, whole("".join(self.words)))
 
     async def _stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
         if self.fault != "empty":
             writer.write(event(delta({"role": "assistant", "content": ""})))
-            for number, word in enumerate(WORDS):
+            for number, word in enumerate(self.words):
                 if number and self.next_word:
                     await self.next_word.wait()
                 writer.write(event(delta({"content": word}, logprob=self.logprob)))
@@ -147,6 +150,12 @@ class FaultyServer:
     def _send(self, writer: asyncio.StreamWriter, status: int, kind: str, body: bytes) -> None:
         head = f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\nretry-after: 30\r\ncontent-length: {len(body)}\r\n\r\n"
         writer.write(head.encode() + body)
+
+
+def whole(text: str) -> dict[str, object]:
+    """An answer that is not streamed."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    return {"id": "1", "object": "chat.completion", "model": "tiny", "choices": [choice], "usage": USAGE}
 
 
 def delta(message: dict[str, str], *, reason: str | None = None, logprob: float | None = None) -> str:

@@ -9,11 +9,12 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from serving.http.errors import STATUS
-from tests.fakes import FakeDescriber, FakeRetriever, FakeWriter, found, make_trend
+from tests.fakes import FakeDescriber, FakeJudge, FakeRetriever, FakeWriter, found, make_trend
 from tests.serving.conftest import MakeClient
 from tests.serving.fakes import BrokenService, FailingDescriber, FakeService
 from tests.serving.pictures import encoded, picture, png_bomb
 from trendrag import errors
+from trendrag.chain import JUDGED_NONE
 from trendrag.errors import ModelInterrupted, ModelTimeout, ModelUnavailable, TrendragError
 from trendrag.text import clean_note
 from trendrag.types import Delta, Described, Retrieval
@@ -68,6 +69,33 @@ def test_the_answer_has_captions_with_highlights_evidence_and_the_age_of_the_tre
     assert told["usage"]["completion_tokens"] > 0
     assert told["timings"]["total"] >= told["timings"]["first_token"]
     assert [hit["trend"]["id"] for hit in told["retrieved"]] == [trend.id]
+
+
+@pytest.mark.parametrize(
+    ("judge", "retrieved", "judged", "reason"),
+    [
+        (None, 1, None, None),
+        (FakeJudge(frozenset({0})), 1, "model", None),
+        (FakeJudge(), 0, "model", JUDGED_NONE),
+        (FakeJudge(error=ModelUnavailable("overloaded")), 1, "failed", None),
+    ],
+)
+def test_the_answer_and_the_stream_say_who_judged_the_trends(
+    client: TestClient,
+    service: FakeService,
+    judge: FakeJudge | None,
+    retrieved: int,
+    judged: str | None,
+    reason: str | None,
+) -> None:
+    service.judge = judge
+    told = client.post("/api/v1/caption", json=body()).json()
+    assert (len(told["retrieved"]), told["judged"], told["reason"]) == (retrieved, judged, reason)
+    assert (told["timings"]["judge"] is not None) == (judge is not None)
+    stream = sse(client.post("/api/v1/caption/stream", json=body()).text)
+    (event,) = [data for name, data in stream if name == "trends"]
+    assert (len(event["trends"]), event["judged"], event["reason"]) == (retrieved, judged, reason)
+    assert stream[-1][0] == "done"
 
 
 def test_every_field_reaches_the_chain(client: TestClient, service: FakeService) -> None:

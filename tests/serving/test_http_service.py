@@ -11,11 +11,11 @@ from starlette.testclient import TestClient
 import serving.http
 from serving.app import create_app
 from serving.child import Child
-from tests.fakes import NOW, SNAPSHOT, FakeRetriever, FakeWriter, found
+from tests.fakes import NOW, SNAPSHOT, FakeJudge, FakeRetriever, FakeWriter, found
 from tests.serving.conftest import MakeClient
 from tests.serving.fakes import FakeService
 from tests.serving.test_http_captions import body
-from trendrag.errors import ModelInterrupted, ModelUnavailable
+from trendrag.errors import ModelInterrupted, ModelTimeout, ModelUnavailable
 from trendrag.settings import Settings
 
 STATIC = Path(serving.http.__file__).parent / "static"
@@ -101,6 +101,17 @@ def test_metrics_count_what_happened(client: TestClient, service: FakeService) -
     assert seen["trendrag_snapshot_age_seconds"] == 0
     service.snapshot_now = None
     assert samples(client)['trendrag_snapshot{origin="none"}'] == 1
+
+
+def test_metrics_count_the_models_last_looks(client: TestClient, service: FakeService) -> None:
+    client.post("/api/v1/caption", json=body())
+    for judge in (FakeJudge(frozenset({0})), FakeJudge(), FakeJudge(), FakeJudge(error=ModelTimeout("slow"))):
+        service.judge = judge
+        client.post("/api/v1/caption", json=body())
+    seen = samples(client)
+    outcomes = {name: seen[f'trendrag_trends_judged_total{{outcome="{name}"}}'] for name in ("some", "none", "failed")}
+    assert outcomes == {"some": 1, "none": 2, "failed": 1}
+    assert seen["trendrag_judge_seconds_count"] == 4
 
 
 def test_two_applications_count_for_themselves(make_client: MakeClient) -> None:

@@ -5,9 +5,9 @@ from contextlib import aclosing
 import pytest
 from langchain_core.runnables import Runnable
 
-from tests.fakes import IMAGE, FakeDescriber, FakeRetriever, FakeWriter, found
-from trendrag.chain import build_caption_chain, stands_alone
-from trendrag.errors import ModelInterrupted, ModelUnavailable
+from tests.fakes import IMAGE, FakeDescriber, FakeJudge, FakeRetriever, FakeWriter, found
+from trendrag.chain import JUDGED_NONE, build_caption_chain, stands_alone
+from trendrag.errors import ModelInterrupted, ModelTimeout, ModelUnavailable
 from trendrag.types import (
     CandidateDone,
     CaptionEvent,
@@ -189,6 +189,75 @@ async def test_cancelling_the_reader_stops_every_writer() -> None:
     with pytest.raises(asyncio.CancelledError):
         await reader
     assert writer.open_streams == 0
+
+
+async def judged(judge: FakeJudge, request: CaptionRequest | None = None) -> tuple[TrendsRetrieved, Done, FakeWriter]:
+    """What three trends become under a judge, and how the request ends."""
+    writer = FakeWriter()
+    chain = build_caption_chain(FakeDescriber(), FakeRetriever(found("tea", "chess", "ferry")), writer, judge)
+    events = await events_of(chain, request or CaptionRequest(image=IMAGE))
+    (trends,) = (event for event in events if isinstance(event, TrendsRetrieved))
+    assert isinstance(events[-1], Done)
+    return trends, events[-1], writer
+
+
+async def test_what_a_judge_chooses_is_offered_in_the_order_in_which_it_was_found() -> None:
+    judge = FakeJudge(chosen=frozenset({2, 0}))
+    trends, done, writer = await judged(judge)
+    assert judge.shown == [("tea", "chess", "ferry")]
+    assert [hit.trend.phrase for hit in trends.trends] == ["tea", "ferry"]
+    assert (trends.judged, trends.reason) == ("model", None)
+    assert writer.offered == [("tea", "ferry")]
+    assert done.usage.prompt_tokens == 10 + 50 + 100
+    assert done.timings.judge is not None
+    assert done.timings.first_token is not None
+    assert done.timings.judge <= done.timings.first_token
+
+
+async def test_a_judge_that_chooses_none_leaves_none_and_the_answer_says_who_said_so() -> None:
+    trends, _, writer = await judged(FakeJudge())
+    assert (trends.trends, trends.judged, trends.reason) == ((), "model", JUDGED_NONE)
+    assert trends.snapshot is not None
+    assert writer.offered == [()]
+
+
+async def test_a_judge_is_not_asked_about_nothing() -> None:
+    judge = FakeJudge()
+    trends, done, _ = await judged(judge, CaptionRequest(image=IMAGE, trends=False))
+    assert (judge.shown, trends.judged, done.timings.judge) == ([], None, None)
+
+
+async def test_where_the_judge_fails_the_trends_are_offered_as_found() -> None:
+    trends, done, writer = await judged(FakeJudge(error=ModelTimeout("too slow")))
+    assert [hit.trend.phrase for hit in trends.trends] == ["tea", "chess", "ferry"]
+    assert (trends.judged, trends.reason) == ("failed", None)
+    assert writer.offered == [("tea", "chess", "ferry")]
+    assert done.timings.judge is not None
+
+
+async def test_a_judge_that_goes_on_failing_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    judge = FakeJudge(error=ModelTimeout("too slow"))
+    chain = build_caption_chain(FakeDescriber(), FakeRetriever(found("tea")), FakeWriter(), judge)
+    said = []
+    for error in (judge.error, judge.error, None, None, judge.error):
+        judge.error = error
+        caplog.clear()
+        with caplog.at_level("INFO", logger="trendrag.chain"):
+            await events_of(chain, CaptionRequest(image=IMAGE))
+        said.append([record.levelname for record in caplog.records])
+    assert said == [["WARNING"], [], ["INFO"], [], ["WARNING"]]
+    assert "too slow" in caplog.text
+
+
+async def test_cancelling_the_reader_stops_the_judge() -> None:
+    judge = FakeJudge(hangs=True)
+    chain = build_caption_chain(FakeDescriber(), FakeRetriever(found("tea")), FakeWriter(), judge)
+    reader = asyncio.create_task(events_of(chain, CaptionRequest(image=IMAGE)))
+    await judge.looking.wait()
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    assert judge.stopped
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,8 +77,8 @@ class Vllm:
 
 
 @contextlib.contextmanager
-def running(python: Path, checkpoint: Path, log: Path) -> Iterator[Vllm]:
-    """A server that answers ``/health``. On leaving, no process of it is left."""
+def running(python: Path, checkpoint: Path, log: Path, options: Sequence[str] = ()) -> Iterator[Vllm]:
+    """A server that answers ``/health``, with ``options`` besides its own. On leaving, no process of it is left."""
     port = free_port()
     command = [
         *(str(python), "-c", _BOOTSTRAP),
@@ -91,6 +91,7 @@ def running(python: Path, checkpoint: Path, log: Path) -> Iterator[Vllm]:
         *("--limit-mm-per-prompt", '{"image": 1, "video": 0}'),
         *("--structured-outputs-config.backend", "xgrammar"),
         *("--structured-outputs-config.disable_any_whitespace", "true"),
+        *options,
     ]
     started = time.monotonic()
     with log.open("w", encoding="utf-8") as output:

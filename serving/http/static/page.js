@@ -106,7 +106,8 @@ async function* events(stream) {
 function show(event) {
   if (event.type === "trends") {
     for (const found of event.trends) trends.set(found.trend.id, found.trend);
-    $("label").textContent = [event.snapshot?.label, event.snapshot?.warning, event.reason].filter(Boolean).join(". ");
+    const unjudged = event.judged === "failed" && "The model could not look at the trends before they were offered";
+    $("label").textContent = [event.snapshot?.label, event.snapshot?.warning, event.reason, unjudged].filter(Boolean).join(". ");
     say("Writing …");
   } else if (event.type === "delta") {
     caption(event.candidate).text += event.text;
