@@ -79,8 +79,7 @@ class Matrix:
         n = len(self.case)
         total = np.ones((n, n), dtype=np.float32)
         for name, block in self.blocks.items():
-            rows = block.astype(np.float32)
-            total += np.float32(SCALES[name]) * (rows @ rows.T)
+            _add_products(total, SCALES[name], block.astype(np.float32))
         step = BUCKETS // 8
         for name, sparse in self.hashed.items():
             for start in range(0, BUCKETS, step):
@@ -89,7 +88,7 @@ class Matrix:
                     for bucket, value in values.items():
                         if start <= bucket < start + step:
                             part[row, bucket - start] = value
-                total += np.float32(SCALES[name]) * (part @ part.T)
+                _add_products(total, SCALES[name], part)
         return total
 
     def weights(self, dual: Floats, rows: Ints) -> dict[str, Floats]:
@@ -103,6 +102,14 @@ class Matrix:
             found[name] = weights
         found["bias"] = np.array([dual.sum()])
         return found
+
+
+def _add_products(total: npt.NDArray[np.float32], scale: float, rows: npt.NDArray[np.float32]) -> None:
+    """Adds ``scale`` × the inner products of all rows, a stripe at a time: a product of the whole would be a second
+    matrix of gigabytes, of a size on which BLAS has been seen to crash."""
+    for start in range(0, len(rows), 2048):
+        stripe = slice(start, start + 2048)
+        total[stripe] += np.float32(scale) * (rows[stripe] @ rows.T)
 
 
 def matrix(cases: Sequence[Case], vocabulary: Vocabulary, embedder: Embedder) -> Matrix:

@@ -33,6 +33,7 @@ STATUS: Mapping[str, int] = {
     "snapshot": 503,
     "no_snapshot": 503,
     "corrupt_snapshot": 503,
+    "shelf": 503,
     "model_error": 502,
     "model_unavailable": 503,
     "model_timeout": 504,
