@@ -3,6 +3,8 @@
     <segment>.trends.jsonl.zst   one trend a line, without what changes as time goes by (``RATED``)
     <segment>.vectors            float32, little-endian, (vectors, dim), L2-normalised; a row owns one to three
     <segment>.owners             int32, little-endian, (vectors,): each vector's row within the segment, ascending
+    <segment>.facts              what they are filtered and found by (``facts``); made when read where it is not there
+    <segment>.links-<digest>     the concepts that they are near to (``concepts``), made by their digest; likewise
     rows.npy                     one ``ROW`` for each row of all segments, in their order: the rest of each trend
 
 What a trend *says* is in its segment and stays there until it says something else; then its row is dead, and a new
@@ -10,7 +12,6 @@ segment has another. How high it stands is in ``rows.npy``, which each snapshot 
 anew, and which segments are written together, is decided here; files and their checksums are ``snapshot``'s.
 """
 
-import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ from pydantic import BaseModel, ConfigDict
 
 from indexes.embedder import Embedder
 from indexes.gloss import gloss
+from indexes.hashing import hash64
 from trendrag.clock import microseconds, moment
 from trendrag.types import Stage, Trend
 
@@ -71,6 +73,13 @@ class Segment(BaseModel):
     def files(self) -> tuple[str, str, str]:
         return f"{self.name}.trends.jsonl.zst", f"{self.name}.vectors", f"{self.name}.owners"
 
+    @property
+    def facts(self) -> str:
+        return f"{self.name}.facts"
+
+    def links(self, digest: str) -> str:
+        return f"{self.name}.links-{digest}"
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -87,16 +96,12 @@ class Plan:
 
 def key_of(trend_id: str) -> int:
     """A signed number of 64 bits that stands for the id."""
-    return _hash(trend_id)
+    return hash64(trend_id)
 
 
 def content_of(trend: Trend) -> int:
     """A signed number of 64 bits, the same for what says the same but for ``RATED``."""
-    return _hash(trend.model_dump_json(exclude=RATED))
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), signed=True)
+    return hash64(trend.model_dump_json(exclude=RATED))
 
 
 def rows_of(trends: Sequence[Trend]) -> Rows:
@@ -201,6 +206,32 @@ def read_lines(file: BinaryIO) -> Iterator[bytes]:
             if size > MAX_TRENDS_BYTES:
                 raise ValueError("too long")
             yield line.rstrip(b"\n")
+
+
+class Lines:
+    """The lines of a ``.trends.jsonl.zst`` in memory, as they are: a line becomes a trend only when it is asked for.
+
+    Raises:
+        ValueError: they are more than any snapshot has.
+        zstandard.ZstdError: the file is damaged.
+    """
+
+    def __init__(self, packed: bytes) -> None:
+        with zstandard.ZstdDecompressor().stream_reader(packed) as reader:
+            parts, size = [], 0
+            while part := reader.read(1 << 22):
+                parts.append(part)
+                size += len(part)
+                if size > MAX_TRENDS_BYTES:
+                    raise ValueError("too long")
+        self._text = b"".join(parts)
+        self._ends = np.flatnonzero(np.frombuffer(self._text, dtype=np.uint8) == ord("\n"))
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, at: int) -> bytes:
+        return self._text[int(self._ends[at - 1]) + 1 if at else 0 : int(self._ends[at])]
 
 
 def rated(line: bytes, row: Any) -> Trend:

@@ -20,19 +20,24 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import accumulate
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self, overload
 
 import faiss
 import numpy as np
+import numpy.typing as npt
 import zstandard
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from indexes.concepts import Concepts, Links, link
 from indexes.embedder import Embedder, Vectors
-from indexes.segments import ROW, ROWS_FILE, Load, Rows, Segment, plan, rated, read_lines, rows_of, write
+from indexes.facts import Facts, facts_of, pack, unpack
+from indexes.segments import ROW, ROWS_FILE, Lines, Load, Rows, Segment, plan, rated, read_lines, rows_of, write
 from indexes.withheld import WITHHELD_FILE, Withheld, as_file
 from trendrag.errors import CorruptSnapshot, NoSnapshot
 from trendrag.types import Origin, SnapshotInfo, Trend, Utc
@@ -67,24 +72,76 @@ class Manifest(_Record):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Owned:
+    """Vectors, float32 (n, dim), L2-normalised, and the rows that own them, int64 (n,), ascending."""
+
+    vectors: Vectors
+    owners: npt.NDArray[np.int64]
+
+    def of(self, start: int, end: int) -> "Owned":
+        """Those of the rows from ``start`` to before ``end``."""
+        first, last = np.searchsorted(self.owners, [start, end]).tolist()
+        return Owned(self.vectors[first:last], self.owners[first:last])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """The trends of one segment. ``live`` (rows of the segment,) are those that are in the snapshot; ``facts`` and
+    ``links`` (by the digest of the concepts) are of all its rows. What is not kept with it is not in ``links``."""
+
+    live: npt.NDArray[np.bool_]
+    facts: Facts
+    links: Mapping[str, Links]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """A verified snapshot in memory. Row i of the index's ids is ``trends[i]``."""
+    """A verified snapshot in memory. Row i is ``trends[i]``, in the order in which trends were written.
+
+    ``rows`` (trends,) say how high each stands. ``compared`` are the vectors that queries are compared with, and
+    ``aside`` the others: where a trend has several the first is of its phrase alone, which says less and misleads more.
+    ``parts`` follow one another.
+    """
 
     info: SnapshotInfo
-    trends: tuple[Trend, ...]
-    index: faiss.Index
+    trends: Sequence[Trend]
+    rows: Rows
+    compared: Owned
+    aside: Owned
+    parts: tuple[Part, ...]
 
-    def search(self, vector: Vectors, k: int) -> list[tuple[int, float]]:
-        """The k rows nearest to ``vector``, float32 (dim,), as (row, cosine), best first; each row once."""
-        if self.index.ntotal == 0:
-            return []
-        # A row may own several vectors: ask for more, then keep each row's best.
-        scores, rows = self.index.search(vector[np.newaxis, :], min(self.index.ntotal, 4 * k))
-        best: dict[int, float] = {}
-        for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True):
-            if row >= 0:  # faiss pads missing results with -1
-                best.setdefault(row, score)
-        return list(best.items())[:k]
+
+class Trends(Sequence[Trend]):
+    """The live trends of some segments, each made of its line and its row when it is asked for.
+
+    Raises:
+        CorruptSnapshot: when a trend is asked for and its line is none; only a program's fault writes such a file.
+    """
+
+    def __init__(self, name: str, segments: Sequence[tuple[Segment, Lines]], rows: Rows) -> None:
+        self._name = name
+        self._segments = segments
+        self._starts = [0, *accumulate(segment.rows for segment, _ in segments)]
+        self._rows = rows
+        self._live = np.flatnonzero(rows["live"])
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    @overload
+    def __getitem__(self, at: int) -> Trend: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Trend]: ...
+    def __getitem__(self, at: int | slice) -> Trend | list[Trend]:
+        if isinstance(at, slice):
+            return [self[each] for each in range(*at.indices(len(self)))]
+        row = int(self._live[at])
+        number = bisect_right(self._starts, row) - 1
+        segment, lines = self._segments[number]
+        try:
+            return rated(lines[row - self._starts[number]], self._rows[row])
+        except (ValueError, TypeError, IndexError) as error:
+            raise CorruptSnapshot(f"Snapshot {self._name}: segment {segment.name} can't be read") from error
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,7 +170,8 @@ def published(snapshots_dir: Path, embedder: Embedder) -> Published | None:
         manifest = _manifest(directory, embedder)
         if manifest.schema_version == 1:
             return None
-        _verify(directory, manifest, {name for segment in manifest.segments for name in segment.files})
+        # The rows and what was withheld are each snapshot's own; the rest may be passed on.
+        _verify(directory, manifest, manifest.files.keys() - {ROWS_FILE, WITHHELD_FILE})
         return Published(directory, manifest, _rows(directory, manifest))
     except CorruptSnapshot:
         return None
@@ -130,6 +188,7 @@ def publish(
     keep: int,
     decided_in: float | None = None,
     withheld: Sequence[Withheld] = (),
+    concepts: Concepts | None = None,
 ) -> SnapshotInfo:
     """Writes ``trends`` as a new snapshot that shares nothing with others; the rest is as for ``publish_rows``."""
     rows = rows_of(trends)
@@ -146,6 +205,7 @@ def publish(
         keep=keep,
         decided_in=decided_in,
         withheld=[each.model_dump_json() for each in withheld],
+        concepts=concepts,
     )
 
 
@@ -162,14 +222,15 @@ def publish_rows(
     keep: int,
     decided_in: float | None = None,
     withheld: Iterable[str] = (),
+    concepts: Concepts | None = None,
 ) -> SnapshotInfo:
     """Writes a new snapshot of the trends of ``rows``, makes it current, and removes all but ``keep``: itself and the
     newest others.
 
     What ``before`` has already is not written again; ``load`` is asked for the rest. ``recorded_at`` is when the newest
     trend was really seen, ``decided_in`` the seconds that it took to decide on the trends. ``withheld`` (each a
-    ``Withheld`` in JSON) is kept beside them for the operator; no reader of trends sees it. A crash at any moment
-    leaves the old current snapshot.
+    ``Withheld`` in JSON) is kept beside them for the operator; no reader of trends sees it. Links to ``concepts`` are
+    kept with the trends, so that readers need not make them. A crash at any moment leaves the old current snapshot.
     """
     started = time.monotonic()
     snapshots_dir.mkdir(parents=True, exist_ok=True)
@@ -194,6 +255,15 @@ def publish_rows(
                 taken = [(before.directory, segment, mask) for segment, mask in moved] if before else []
                 write((one, two, three), taken, to_do.fresh["key"], load, embedder)
             files |= {each.path.name: each.sha256 for each in (one, two, three)}
+        for segment in segments:
+            for file in (segment.facts, *([segment.links(concepts.digest)] if concepts and concepts.digest else [])):
+                if before and file in before.manifest.files:
+                    _link(before.directory / file, draft / file)
+                    files[file] = before.manifest.files[file]
+                    continue
+                with _Draft(draft / file) as made:
+                    made.write(_aid(draft, segment, None if file == segment.facts else concepts, embedder.dim))
+                files[file] = made.sha256
         with _Draft(draft / ROWS_FILE) as standing:
             np.lib.format.write_array(standing, np.concatenate([to_do.keep, to_do.moved_rows, to_do.fresh]))
         with _Draft(draft / WITHHELD_FILE) as kept_back:
@@ -286,7 +356,7 @@ def open_newest(snapshots_dir: Path, embedder: Embedder) -> Snapshot:
             return snapshot
         warning = f"{first}; using snapshot {candidate} instead. Collect new trends: trendrag refresh"
         info = snapshot.info.model_copy(update={"warning": warning})
-        return Snapshot(info, snapshot.trends, snapshot.index)
+        return replace(snapshot, info=info)
     raise CorruptSnapshot(f"{first}, and no older snapshot verifies. Collect new trends: trendrag refresh")
 
 
@@ -299,16 +369,17 @@ def open_snapshot(directory: Path, embedder: Embedder) -> Snapshot:
     """
     where = f"Snapshot {directory.name}"
     manifest = _manifest(directory, embedder)
-    trends, index = _version_1(directory, manifest) if manifest.schema_version == 1 else _segmented(directory, manifest)
-    if len(trends) != manifest.count or index.d != embedder.dim:
+    snapshot = _version_1(directory, manifest) if manifest.schema_version == 1 else _segmented(directory, manifest)
+    if len(snapshot.trends) != manifest.count:
         raise CorruptSnapshot(f"{where}: its files do not fit each other")
-    return Snapshot(_info(manifest), trends, index)
+    return snapshot
 
 
 def faults(directory: Path, embedder: Embedder) -> list[str]:
     """Everything that is wrong with a snapshot, each fault with the file's name; empty where it can be used.
 
-    Unlike ``open_snapshot`` this reads every file, those too that no reader of trends opens, and goes on after a fault.
+    Unlike ``open_snapshot`` this reads every file, those too that no reader of trends opens, and every trend, and goes
+    on after a fault.
     """
     try:
         manifest = _manifest(directory, embedder)
@@ -322,7 +393,8 @@ def faults(directory: Path, embedder: Embedder) -> list[str]:
             found.append(str(fault))
     if not found:
         try:
-            open_snapshot(directory, embedder)
+            for _ in open_snapshot(directory, embedder).trends:
+                pass
         except CorruptSnapshot as fault:
             found.append(str(fault))
     return found
@@ -364,40 +436,101 @@ def _rows(directory: Path, manifest: Manifest) -> Rows:
     except ValueError as error:
         raise CorruptSnapshot(f"Snapshot {directory.name}: {ROWS_FILE} can't be read") from error
     if rows.dtype != ROW or len(rows) != sum(segment.rows for segment in manifest.segments):
-        raise CorruptSnapshot(f"Snapshot {directory.name}: its files do not fit each other")
+        raise _misfit(directory)
     return rows
 
 
-def _segmented(directory: Path, manifest: Manifest) -> tuple[tuple[Trend, ...], faiss.Index]:
-    """The live trends, best first, and their vectors."""
+def _segmented(directory: Path, manifest: Manifest) -> Snapshot:
     rows = _rows(directory, manifest)
-    live = np.flatnonzero(rows["live"])
-    best = live[np.argsort(-rows["score"][live], kind="stable")]
-    place = np.full(len(rows), -1, dtype=np.int64)
-    place[best] = np.arange(len(best))
-    index = faiss.IndexIDMap2(faiss.IndexFlatIP(manifest.embedder.dim))
-    trends: dict[int, Trend] = {}
+    read: list[tuple[Segment, Lines]] = []
+    parts: list[Part] = []
+    owned: list[npt.NDArray[np.int64]] = []
     start = 0
     for segment in manifest.segments:
-        lines, vectors, owners = segment.files
+        lines, _, owners = segment.files
+        live = rows["live"][start : start + segment.rows]
         try:
-            for row, line in enumerate(read_lines(io.BytesIO(_checked(directory, manifest, lines))), start):
-                if rows["live"][row]:
-                    trends[row] = rated(line, rows[row])
-            ids = place[np.frombuffer(_checked(directory, manifest, owners), dtype="<i4") + start]
-            found = np.frombuffer(_checked(directory, manifest, vectors), dtype="<f4")
-            found = found.reshape(-1, manifest.embedder.dim)
-            if (ids >= 0).any():
-                index.add_with_ids(np.ascontiguousarray(found[ids >= 0], dtype=np.float32), ids[ids >= 0])
-        except (zstandard.ZstdError, ValueError, IndexError) as error:
+            read.append((segment, Lines(_checked(directory, manifest, lines))))
+            if len(read[-1][1]) != segment.rows:
+                raise _misfit(directory)
+            parts.append(_part(directory, manifest, segment, read[-1][1], live))
+            owned.append(np.frombuffer(_checked(directory, manifest, owners), dtype="<i4").astype(np.int64))
+        except (zstandard.ZstdError, ValueError, KeyError, TypeError) as error:
             raise CorruptSnapshot(f"Snapshot {directory.name}: segment {segment.name} can't be read") from error
+        if len(owned[-1]) and (owned[-1][0] < 0 or owned[-1][-1] >= segment.rows or (np.diff(owned[-1]) < 0).any()):
+            raise _misfit(directory)
         start += segment.rows
-    if len(trends) != len(best):
-        raise CorruptSnapshot(f"Snapshot {directory.name}: its files do not fit each other")
-    return tuple(trends[row] for row in best.tolist()), index
+    compared, aside = _vectors(directory, manifest, parts, owned)
+    trends = Trends(directory.name, read, rows)
+    return Snapshot(_info(manifest), trends, rows[rows["live"]], compared, aside, tuple(parts))
 
 
-def _version_1(directory: Path, manifest: Manifest) -> tuple[tuple[Trend, ...], faiss.Index]:
+def _part(directory: Path, manifest: Manifest, segment: Segment, lines: Lines, live: npt.NDArray[np.bool_]) -> Part:
+    """Raises what a damaged file does; ``_segmented`` knows which."""
+    if segment.facts in manifest.files:
+        facts = unpack(_checked(directory, manifest, segment.facts), segment.rows)
+    else:
+        facts = facts_of(json.loads(lines[at]) for at in range(len(lines)))
+    before = segment.links("")
+    links = {
+        name.removeprefix(before): Links.unpack(_checked(directory, manifest, name), segment.rows)
+        for name in manifest.files
+        if name.startswith(before)
+    }
+    return Part(live, facts, links)
+
+
+def _vectors(
+    directory: Path, manifest: Manifest, parts: Sequence[Part], owned: Sequence[npt.NDArray[np.int64]]
+) -> tuple[Owned, Owned]:
+    """The live rows' vectors: those to compare with, and those beside them. ``owned`` are the owners of each part's,
+    by their rows in the segment.
+
+    At no time is more than one segment's in memory twice.
+    """
+    dim = manifest.embedder.dim
+    masks, start = [], 0
+    owners: tuple[list[npt.NDArray[np.int64]], list[npt.NDArray[np.int64]]] = [], []
+    for part, rows in zip(parts, owned, strict=True):
+        alone = _first_of_several(rows)
+        masks.append((part.live[rows] & ~alone, part.live[rows] & alone))
+        place = np.cumsum(part.live) - 1 + start
+        for kept, mask in zip(owners, masks[-1], strict=True):
+            kept.append(place[rows[mask]])
+        start += int(part.live.sum())
+    both = [np.concatenate([np.zeros(0, dtype=np.int64), *kept]) for kept in owners]
+    compared, aside = (Owned(np.empty((len(kept), dim), dtype=np.float32), kept) for kept in both)
+    done = [0, 0]
+    for segment, (one, other) in zip(manifest.segments, masks, strict=True):
+        data = _checked(directory, manifest, segment.files[1])
+        if len(data) != 4 * dim * len(one):
+            raise _misfit(directory)
+        found = np.frombuffer(data, dtype="<f4").reshape(-1, dim)
+        for at, (into, mask) in enumerate(((compared, one), (aside, other))):
+            count = int(mask.sum())
+            np.compress(mask, found, axis=0, out=into.vectors[done[at] : done[at] + count])
+            done[at] += count
+    return compared, aside
+
+
+def _first_of_several(owners: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """(n,): which vectors are the first of those of a row that has more. ``owners`` (n,) are ascending."""
+    same = owners[1:] == owners[:-1]
+    return np.append(same, False) & ~np.insert(same, 0, False) if len(owners) else np.zeros(0, dtype=np.bool_)
+
+
+def _aid(directory: Path, segment: Segment, concepts: Concepts | None, dim: int) -> bytes:
+    """The facts of a segment in ``directory``, or, where there are ``concepts``, its links to them."""
+    lines, vectors, owners = (directory / name for name in segment.files)
+    if concepts is None:
+        with lines.open("rb") as file:
+            return pack(facts_of(json.loads(line) for line in read_lines(file)))
+    owned = np.fromfile(owners, dtype="<i4").astype(np.int64)
+    mapped: Any = np.memmap(vectors, dtype="<f4", mode="r", shape=(len(owned), dim))
+    return link(concepts, mapped, owned, segment.rows).pack()
+
+
+def _version_1(directory: Path, manifest: Manifest) -> Snapshot:
     where = f"Snapshot {directory.name}"
     packed, vectors = (_checked(directory, manifest, name) for name in ("trends.jsonl.zst", "index.faiss"))
     try:
@@ -405,9 +538,25 @@ def _version_1(directory: Path, manifest: Manifest) -> tuple[tuple[Trend, ...], 
     except (zstandard.ZstdError, ValueError) as error:
         raise CorruptSnapshot(f"{where}: trends.jsonl.zst can't be read") from error
     try:
-        return trends, faiss.deserialize_index(np.frombuffer(vectors, dtype=np.uint8))
+        index: Any = faiss.deserialize_index(np.frombuffer(vectors, dtype=np.uint8))
     except RuntimeError as error:  # what faiss's C++ exceptions become
         raise CorruptSnapshot(f"{where}: index.faiss can't be read") from error
+    if index.d != manifest.embedder.dim:
+        raise _misfit(directory)
+    found = np.zeros((0, index.d), dtype=np.float32)
+    owners = np.zeros(0, dtype=np.int64)
+    if index.ntotal:  # an ``IndexIDMap2`` over a flat index, which faiss's own types don't tell
+        flat: Any = faiss.downcast_index(index.index)
+        found = faiss.rev_swig_ptr(flat.get_xb(), index.ntotal * index.d).reshape(index.ntotal, index.d)
+        owners = faiss.vector_to_array(index.id_map).astype(np.int64)
+    order = np.argsort(owners, kind="stable")
+    found, owners = found[order], owners[order]
+    if len(owners) and not 0 <= owners[0] <= owners[-1] < len(trends):
+        raise _misfit(directory)
+    alone = _first_of_several(owners)
+    part = Part(np.ones(len(trends), dtype=np.bool_), facts_of(each.model_dump() for each in trends), {})
+    compared, aside = (Owned(found[mask], owners[mask]) for mask in (~alone, alone))
+    return Snapshot(_info(manifest), trends, rows_of(trends), compared, aside, (part,))
 
 
 def _info(manifest: Manifest) -> SnapshotInfo:
@@ -425,6 +574,10 @@ def _read(directory: Path, name: str) -> bytes:
         return (directory / name).read_bytes()
     except OSError as error:
         raise _unreadable(directory, name, error) from error
+
+
+def _misfit(directory: Path) -> CorruptSnapshot:
+    return CorruptSnapshot(f"Snapshot {directory.name}: its files do not fit each other")
 
 
 def _unreadable(directory: Path, name: str, error: OSError) -> CorruptSnapshot:

@@ -27,6 +27,7 @@ from indexes.snapshot import (
     published,
     snapshot_ids,
 )
+from indexes.table import Table
 from tests.fakes import NOW, HashEmbedder, make_trend
 from trendrag.errors import CorruptSnapshot
 from trendrag.types import SnapshotInfo, Trend
@@ -58,10 +59,10 @@ def follow(directory: Path, trends: Sequence[Trend], *, hours: float = 0, keep: 
 
 
 def said(snapshot: Snapshot) -> tuple[dict[str, Trend], list[tuple[str, float]]]:
-    """Its trends, and what it finds."""
-    found = snapshot.search(EMBEDDER.embed(["latte night in the park"])[0], 99)
-    hits = [(snapshot.trends[row].id, round(cosine, 5)) for row, cosine in found if cosine > 0]
-    return {trend.id: trend for trend in snapshot.trends}, sorted(hits)
+    """Its trends, and how near each is to a query."""
+    cosines = Table(snapshot, None).signals("latte night in the park", EMBEDDER).cosine.tolist()
+    near = [(trend.id, round(cosine, 5)) for trend, cosine in zip(snapshot.trends, cosines, strict=True)]
+    return {trend.id: trend for trend in snapshot.trends}, sorted(near)
 
 
 @st.composite
@@ -135,7 +136,9 @@ def test_where_there_are_no_links_files_are_copied(tmp_path: Path, monkeypatch: 
     assert len(open_snapshot(tmp_path / second.id, EMBEDDER).trends) == len(PHRASES) - 1
 
 
-@pytest.mark.parametrize("name", ["*.vectors", "*.trends.jsonl.zst", "*.owners", "rows.npy", "manifest.json"])
+@pytest.mark.parametrize(
+    "name", ["*.vectors", "*.trends.jsonl.zst", "*.owners", "*.facts", "rows.npy", "manifest.json"]
+)
 def test_what_is_damaged_is_never_passed_on(tmp_path: Path, name: str) -> None:
     trends = [make_trend(phrase) for phrase in PHRASES]
     first = follow(tmp_path, trends)
