@@ -37,12 +37,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from indexes.concepts import Concepts, Links, link
 from indexes.embedder import Embedder, Vectors
 from indexes.facts import Facts, facts_of, pack, unpack
+from indexes.recent import Recent
 from indexes.segments import ROW, ROWS_FILE, Lines, Load, Rows, Segment, plan, rated, read_lines, rows_of, write
 from indexes.withheld import WITHHELD_FILE, Withheld, as_file
 from trendrag.errors import CorruptSnapshot, NoSnapshot
 from trendrag.types import Origin, SnapshotInfo, Trend, Utc
 
 SCHEMA_VERSION: Literal[2] = 2
+_REMEMBERED = 2_048
+"""Trends that are kept once they were made of their lines; the strong ones are found again and again."""
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 
 
@@ -82,6 +85,10 @@ class Owned:
         """Those of the rows from ``start`` to before ``end``."""
         first, last = np.searchsorted(self.owners, [start, end]).tolist()
         return Owned(self.vectors[first:last], self.owners[first:last])
+
+    def of_each(self, rows: Sequence[int]) -> list[Vectors]:
+        bounds = (np.searchsorted(self.owners, rows, side=side).tolist() for side in ("left", "right"))
+        return [self.vectors[first:last] for first, last in zip(*bounds, strict=True)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,6 +131,7 @@ class Trends(Sequence[Trend]):
         self._starts = [0, *accumulate(segment.rows for segment, _ in segments)]
         self._rows = rows
         self._live = np.flatnonzero(rows["live"])
+        self._made: Recent[int, Trend] = Recent(_REMEMBERED)
 
     def __len__(self) -> int:
         return len(self._live)
@@ -136,12 +144,17 @@ class Trends(Sequence[Trend]):
         if isinstance(at, slice):
             return [self[each] for each in range(*at.indices(len(self)))]
         row = int(self._live[at])
+        made = self._made.get(row)
+        if made is not None:
+            return made
         number = bisect_right(self._starts, row) - 1
         segment, lines = self._segments[number]
         try:
-            return rated(lines[row - self._starts[number]], self._rows[row])
+            made = rated(lines[row - self._starts[number]], self._rows[row])
         except (ValueError, TypeError, IndexError) as error:
             raise CorruptSnapshot(f"Snapshot {self._name}: segment {segment.name} can't be read") from error
+        self._made.put(row, made)
+        return made
 
 
 @dataclass(frozen=True, slots=True, eq=False)

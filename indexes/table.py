@@ -40,8 +40,8 @@ class Table:
 
     def vectors_of(self, rows: Sequence[int]) -> dict[int, Vectors]:
         """All vectors of each row."""
-        both = (self.snapshot.aside, self.snapshot.compared)
-        return {row: np.concatenate([some.of(row, row + 1).vectors for some in both]) for row in rows}
+        both = [some.of_each(rows) for some in (self.snapshot.aside, self.snapshot.compared)]
+        return {row: np.concatenate([one, other]) for row, one, other in zip(rows, *both, strict=True)}
 
     def signals(self, query: str, embedder: Embedder, *, glossed: bool = True, split: bool = True) -> Signals:
         """What speaks for each trend. The query is embedded with its English gloss and its clauses, if it has any.

@@ -20,6 +20,7 @@ from indexes.snapshot import (
     Snapshot,
     current_id,
     current_manifest,
+    faults,
     open_newest,
     open_snapshot,
     publish,
@@ -177,6 +178,36 @@ def test_rows_that_do_not_fit_the_segments_are_refused(tmp_path: Path) -> None:
     path.write_text(texts[0].replace(own, foreign))
     with pytest.raises(CorruptSnapshot, match="do not fit"):
         open_snapshot(one / good.id, EMBEDDER)
+
+
+def test_a_snapshot_from_before_facts_were_kept_is_read_and_followed(tmp_path: Path) -> None:
+    trends = [make_trend(phrase) for phrase in PHRASES]
+    first = follow(tmp_path, trends)
+    before = said(open_newest(tmp_path, EMBEDDER))
+    path = tmp_path / first.id / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["files"][f"{first.id}.facts"]
+    path.write_text(json.dumps(manifest))
+    (tmp_path / first.id / f"{first.id}.facts").unlink()
+    assert said(open_newest(tmp_path, EMBEDDER)) == before
+    second = follow(tmp_path, trends, hours=1)
+    names = {file.name for file in (tmp_path / second.id).iterdir()}
+    assert {f"{first.id}.facts", f"{first.id}.vectors"} <= names
+    assert said(open_newest(tmp_path, EMBEDDER)) == before
+
+
+def test_a_line_that_is_no_trend_is_a_damaged_snapshot_that_verify_finds(tmp_path: Path) -> None:
+    info = follow(tmp_path, [make_trend("latte art")])
+    folder = tmp_path / info.id
+    data = zstandard.ZstdCompressor().compress(b'{"phrase": "latte art"}\n')
+    name = f"{info.id}.trends.jsonl.zst"
+    (folder / name).write_bytes(data)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"][name] = hashlib.sha256(data).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CorruptSnapshot, match=f"segment {info.id}"):
+        open_snapshot(folder, EMBEDDER).trends[0]
+    assert [fault for fault in faults(folder, EMBEDDER) if info.id in fault]
 
 
 def test_a_snapshot_of_the_first_version_is_read_and_followed(tmp_path: Path) -> None:
