@@ -67,7 +67,7 @@ def follow(directory: Path, trends: Sequence[Trend], hours: int, concepts: Conce
 def cosine(trend: Trend, query: str) -> float:
     text = f"{trend.phrase}. {trend.summary}" if trend.summary else trend.phrase
     one, other = EMBEDDER.embed([text, query])
-    return float(np.sum(one * other))
+    return float(one @ other)
 
 
 def bm25(trends: Sequence[Trend], query: str) -> list[float]:
@@ -91,11 +91,11 @@ def bridge(trend: Trend, query: str) -> float:
         return max(float(np.sort(each)[-2:].mean()) for each in found)
 
     said = [trend.phrase, *([f"{trend.phrase}. {trend.summary}"] if trend.summary else [])]
-    found = []
+    found: list[float] = []
     for concept in KNOWN:
         weight = max(0.0, (near(said, concept.about) - module.FLOOR) / (1 - module.FLOOR)) ** module.EXPONENT
         found.append(near([query, *clauses(query)], concept.scenes) * weight)
-    return max(found)
+    return max(found, default=0.0)
 
 
 def agrees(snapshot: Snapshot, trends: Sequence[Trend], concepts: Concepts) -> None:
