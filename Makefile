@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: .venv/runtime.stamp ## set everything up, caption a real photo, serve on 127.0.0.1:8000
@@ -62,8 +62,12 @@ bench-week: .venv/dev.stamp models ## the same, with a report in benchmarks/week
 	TRENDRAG_TEST_WEEK=1 TRENDRAG_WEEK_REPORT=benchmarks/week.md $(PYTEST) tests/week
 
 .PHONY: bench
-bench: .venv/dev.stamp models ## measure what a refresh costs, into benchmarks/refresh.md (some 10 minutes, 2 GB in var/)
+bench: bench-retrieval ## measure what queries and refreshes cost, into benchmarks/*.md (some 20 minutes, 2 GB in var/)
 	$(BIN)/python benchmarks/refresh.py
+
+.PHONY: bench-retrieval
+bench-retrieval: .venv/dev.stamp models ## the same for queries alone, into benchmarks/retrieval.md
+	$(BIN)/python benchmarks/retrieval.py
 
 .PHONY: models
 models: .venv/runtime.stamp ## fetch the model weights into var/models

@@ -21,7 +21,7 @@ import secrets
 import shutil
 import time
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import accumulate
@@ -46,6 +46,8 @@ from trendrag.types import Origin, SnapshotInfo, Trend, Utc
 SCHEMA_VERSION: Literal[2] = 2
 _REMEMBERED = 2_048
 """Trends that are kept once they were made of their lines; the strong ones are found again and again."""
+_PIECE = 1_024
+"""Vectors of a file that are read at a time."""
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 
 
@@ -427,19 +429,16 @@ def _manifest(directory: Path, embedder: Embedder) -> Manifest:
 
 def _verify(directory: Path, manifest: Manifest, names: Iterable[str]) -> None:
     for name in sorted(names):
-        try:
-            with (directory / name).open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise _unreadable(directory, name, error) from error
+        with _reading(directory, name) as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != manifest.files.get(name):
-            raise CorruptSnapshot(f"Snapshot {directory.name}: {name} does not match its checksum")
+            raise _changed(directory, name)
 
 
 def _checked(directory: Path, manifest: Manifest, name: str) -> bytes:
     data = _read(directory, name)
     if hashlib.sha256(data).hexdigest() != manifest.files.get(name):
-        raise CorruptSnapshot(f"Snapshot {directory.name}: {name} does not match its checksum")
+        raise _changed(directory, name)
     return data
 
 
@@ -499,7 +498,7 @@ def _vectors(
     """The live rows' vectors: those to compare with, and those beside them. ``owned`` are the owners of each part's,
     by their rows in the segment.
 
-    At no time is more than one segment's in memory twice.
+    Each file is read and hashed once, piece by piece, straight to where its vectors stay.
     """
     dim = manifest.embedder.dim
     masks, start = [], 0
@@ -515,15 +514,39 @@ def _vectors(
     compared, aside = (Owned(np.empty((len(kept), dim), dtype=np.float32), kept) for kept in both)
     done = [0, 0]
     for segment, (one, other) in zip(manifest.segments, masks, strict=True):
-        data = _checked(directory, manifest, segment.files[1])
-        if len(data) != 4 * dim * len(one):
+        row = 0
+        for found in _pieces(directory, manifest, segment.files[1], dim):
+            for at, (into, mask) in enumerate(((compared, one), (aside, other))):
+                here = mask[
+                    row : row + len(found)
+                ]  # fewer where the file is too long, of which its checksum tells first
+                taken = found[: len(here)][here]
+                into.vectors[done[at] : done[at] + len(taken)] = taken
+                done[at] += len(taken)
+            row += len(found)
+        if row != len(one):
             raise _misfit(directory)
-        found = np.frombuffer(data, dtype="<f4").reshape(-1, dim)
-        for at, (into, mask) in enumerate(((compared, one), (aside, other))):
-            count = int(mask.sum())
-            np.compress(mask, found, axis=0, out=into.vectors[done[at] : done[at] + count])
-            done[at] += count
     return compared, aside
+
+
+def _pieces(directory: Path, manifest: Manifest, name: str, dim: int) -> Iterator[Vectors]:
+    """The vectors of a file, some at a time, each good until the next is asked for.
+
+    Raises:
+        CorruptSnapshot: after the last, where the file is not what the manifest says; before, where it can't be read.
+    """
+    digest = hashlib.sha256()
+    piece = np.empty((_PIECE, dim), dtype="<f4")
+    raw = piece.reshape(-1).view(np.uint8).data
+    with _reading(directory, name) as file:
+        while size := file.readinto(raw):
+            digest.update(raw[:size])
+            if size % (4 * dim):
+                break
+            yield piece[: size // (4 * dim)]
+        digest.update(file.read())
+    if digest.hexdigest() != manifest.files.get(name):
+        raise _changed(directory, name)
 
 
 def _first_of_several(owners: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
@@ -582,11 +605,24 @@ def _info(manifest: Manifest) -> SnapshotInfo:
     )
 
 
+@contextlib.contextmanager
+def _reading(directory: Path, name: str) -> Iterator[io.BufferedReader]:
+    try:
+        with (directory / name).open("rb") as file:
+            yield file
+    except OSError as error:
+        raise CorruptSnapshot(f"Snapshot {directory.name}: {name} can't be read ({error.strerror})") from error
+
+
 def _read(directory: Path, name: str) -> bytes:
     try:
         return (directory / name).read_bytes()
     except OSError as error:
-        raise _unreadable(directory, name, error) from error
+        raise CorruptSnapshot(f"Snapshot {directory.name}: {name} can't be read ({error.strerror})") from error
+
+
+def _changed(directory: Path, name: str) -> CorruptSnapshot:
+    return CorruptSnapshot(f"Snapshot {directory.name}: {name} does not match its checksum")
 
 
 def _misfit(directory: Path) -> CorruptSnapshot:
