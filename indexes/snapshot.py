@@ -277,7 +277,12 @@ def publish_rows(
                     files[file] = before.manifest.files[file]
                     continue
                 with _Draft(draft / file) as made:
-                    made.write(_aid(draft, segment, None if file == segment.facts else concepts, embedder.dim))
+                    if file == segment.facts or concepts is None:
+                        made.write(_facts(draft, segment))
+                    else:
+                        again = zip(old[to_do.kept :], to_do.moved, strict=True) if segment.name == name else ()
+                        carried = _carried(before, tuple(again), concepts.digest) if before else []
+                        made.write(_links(draft, segment, concepts, embedder.dim, carried))
                 files[file] = made.sha256
         with _Draft(draft / ROWS_FILE) as standing:
             np.lib.format.write_array(standing, np.concatenate([to_do.keep, to_do.moved_rows, to_do.fresh]))
@@ -555,15 +560,34 @@ def _first_of_several(owners: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     return np.append(same, False) & ~np.insert(same, 0, False) if len(owners) else np.zeros(0, dtype=np.bool_)
 
 
-def _aid(directory: Path, segment: Segment, concepts: Concepts | None, dim: int) -> bytes:
-    """The facts of a segment in ``directory``, or, where there are ``concepts``, its links to them."""
-    lines, vectors, owners = (directory / name for name in segment.files)
-    if concepts is None:
-        with lines.open("rb") as file:
-            return pack(facts_of(json.loads(line) for line in read_lines(file)))
+def _facts(directory: Path, segment: Segment) -> bytes:
+    with (directory / segment.files[0]).open("rb") as file:
+        return pack(facts_of(json.loads(line) for line in read_lines(file)))
+
+
+def _links(directory: Path, segment: Segment, concepts: Concepts, dim: int, carried: Sequence[Links]) -> bytes:
+    """The links of a segment in ``directory``, of whose first rows there are ``carried``."""
+    _, vectors, owners = (directory / name for name in segment.files)
     owned = np.fromfile(owners, dtype="<i4").astype(np.int64)
     mapped: Any = np.memmap(vectors, dtype="<f4", mode="r", shape=(len(owned), dim))
-    return link(concepts, mapped, owned, segment.rows).pack()
+    done = sum(len(links.weights) for links in carried)
+    first = int(np.searchsorted(owned, done))
+    rest = link(concepts, mapped[first:], owned[first:] - done, segment.rows - done)
+    return Links.together([*carried, rest]).pack()
+
+
+def _carried(before: Published, moved: Sequence[tuple[Segment, npt.NDArray[np.bool_]]], digest: str) -> list[Links]:
+    """The links of the rows that are moved into a new segment, as far as there are any without a gap."""
+    found = []
+    for segment, mask in moved:
+        name = segment.links(digest)
+        if name not in before.manifest.files:
+            break
+        try:
+            found.append(Links.unpack((before.directory / name).read_bytes(), segment.rows).of(mask))
+        except ValueError:  # the checksum was right: a program's fault, which need not stay
+            break
+    return found
 
 
 def _version_1(directory: Path, manifest: Manifest) -> Snapshot:
