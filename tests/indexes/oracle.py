@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from indexes.concepts import EXPONENT, FLOOR, NEAREST
+from indexes.concepts import EXPONENT, FLOOR, NEAREST, Concepts
 from indexes.embedder import Embedder
 from indexes.gloss import gloss
 from indexes.lexical import K1, B, words
@@ -134,3 +134,10 @@ def _two_best(cosines: Wide) -> float:
 
 def _names(trend: Trend) -> set[Any]:
     return {normal_form(name).replace(" ", "") for name in (trend.phrase, *trend.aliases)} - {""}
+
+
+def concepts_of(texts: Sequence[ConceptTexts], embedder: Embedder) -> Concepts:
+    about, scenes = ([each[side] for each in texts] for side in (0, 1))
+    starts = [np.cumsum([0, *map(len, side)])[:-1].astype(np.int64) for side in (about, scenes)]
+    vectors = [embedder.embed([text for each in side for text in each]) for side in (about, scenes)]
+    return Concepts(vectors[0], starts[0], vectors[1], starts[1])

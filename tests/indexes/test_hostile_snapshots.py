@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,24 @@ from hypothesis import strategies as st
 from indexes.retriever import TrendRetriever
 from indexes.segments import ROW, ROWS_FILE, rows_of
 from indexes.snapshot import Snapshot, faults, open_snapshot, publish, publish_rows, published
+from indexes.table import Table
 from indexes.withheld import WITHHELD_FILE, Withheld, read_withheld
 from tests.fakes import NOW, HashEmbedder, make_trend
+from tests.indexes.oracle import concepts_of
 from trendrag.errors import CorruptSnapshot
 from trendrag.types import TrendFilters
 
 EMBEDDER = HashEmbedder()
 EMBEDDER.dim = 16  # small files, so that damage hits what matters
 MANIFEST = "manifest.json"
+CONCEPTS = replace(
+    concepts_of([((word,), (f"{word} here",)) for word in ("latte", "lantern", "kayak")], EMBEDDER), digest="0" * 16
+)
 OLD = [make_trend(f"latte {place}", summary="art in a cup", score=0.2) for place in ("home", "work", "park")]
-NEW = [make_trend("kayak night"), make_trend("goat yoga", region="DE", aliases=("#goatyoga",))]
+NEW = [
+    make_trend("kayak night"),
+    make_trend("goat yoga", region="DE", aliases=("#goatyoga",), scenes=("a goat on a back",)),
+]
 HELD = Withheld(phrase="x", reason="death", by="rule", term=None, score=None, headline=None, last_seen=NOW)
 MANY = 3 * 2**20
 """Bytes: more than the limits below let through."""
@@ -59,7 +67,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     """Of two segments, with a dead row in the first."""
     folder = tmp_path_factory.mktemp("whole")
     more = [make_trend(f"lantern {number}") for number in range(12)]
-    publish(folder, [*OLD, *more], EMBEDDER, origin="live", recorded_at=NOW, now=NOW, keep=2)
+    first = [*OLD, *more]
+    publish(folder, first, EMBEDDER, origin="live", recorded_at=NOW, now=NOW, keep=2, concepts=CONCEPTS)
     by_key = dict(zip(rows_of(NEW)["key"].tolist(), NEW, strict=True))
     info = publish_rows(
         folder,
@@ -72,6 +81,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
         now=NOW + timedelta(hours=1),
         keep=2,
         withheld=[HELD.model_dump_json()],
+        concepts=CONCEPTS,
     )
     return _whole(folder / info.id)
 
@@ -121,16 +131,20 @@ def place(folder: Path, files: Files) -> None:
 
 
 def said(snapshot: Snapshot) -> object:
-    """All that a reader could learn from it, in an order of its own."""
-    hits = snapshot.search(EMBEDDER.embed(["latte night in the park"])[0], 99)
-    found = sorted((snapshot.trends[row].id, round(cosine, 5)) for row, cosine in hits)
-    return snapshot.info, snapshot.trends, found
+    """All that a reader could learn from it."""
+    signals = Table(snapshot, CONCEPTS).signals("latte night in the park", EMBEDDER)
+    assert signals.bridge is not None
+    found = [np.round(signal, 5).tolist() for signal in (signals.cosine, signals.lexical, signals.bridge)]
+    return snapshot.info, tuple(snapshot.trends), found
 
 
 def refused(folder: Path, *names: str) -> bool:
-    """Whether the snapshot is refused; then the message names it and one of ``names``, if there are any."""
+    """Whether the snapshot is refused, at once or when what is wrong with it is used; then the message names it and one
+    of ``names``, if there are any."""
     try:
-        open_snapshot(folder, EMBEDDER)
+        snapshot = open_snapshot(folder, EMBEDDER)
+        Table(snapshot, CONCEPTS)
+        tuple(snapshot.trends)
     except CorruptSnapshot as fault:
         assert folder.name in str(fault)
         assert not names or any(name in str(fault).split(folder.name, 1)[1] for name in names), str(fault)
@@ -326,7 +340,13 @@ def usable(folder: Path) -> bool:
     """Whether a retriever answers from what was opened, with nothing that can't be."""
     snapshot = open_snapshot(folder, EMBEDDER)
     retriever = TrendRetriever(
-        folder.parent, EMBEDDER, k=8, threshold=0.0, max_age=timedelta(hours=72), now=lambda: NOW
+        folder.parent,
+        EMBEDDER,
+        k=8,
+        threshold=0.0,
+        max_age=timedelta(hours=72),
+        concepts=CONCEPTS,
+        now=lambda: NOW,
     )
     answer = retriever.search(snapshot, "latte night in the park", TrendFilters())
     known = {trend.id for trend in snapshot.trends}

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from indexes.concepts import FLOOR, Concepts
+from indexes.concepts import FLOOR
 from indexes.embedder import Embedder, Vectors
 from indexes.relevance import SAME
 from indexes.retriever import TrendRetriever
 from indexes.snapshot import open_newest, publish
 from tests.fakes import NOW, HashEmbedder, make_trend
-from tests.indexes.oracle import ConceptTexts, Oracle
+from tests.indexes.oracle import ConceptTexts, Oracle, concepts_of
 from trendrag.types import Trend, TrendFilters
 
 MAX_AGE = timedelta(hours=72)
@@ -121,10 +121,3 @@ def clear(oracle: Oracle, query: str, filters: TrendFilters) -> bool:
         # The weight of a concept is steepest where it begins.
         or any(abs(near - FLOOR) < 0.01 for hit in rated for near in oracle.nearness(hit.trend))
     )
-
-
-def concepts_of(texts: Sequence[ConceptTexts], embedder: Embedder) -> Concepts:
-    about, scenes = ([each[side] for each in texts] for side in (0, 1))
-    starts = [np.cumsum([0, *map(len, side)])[:-1].astype(np.int64) for side in (about, scenes)]
-    vectors = [embedder.embed([text for each in side for text in each]) for side in (about, scenes)]
-    return Concepts(vectors[0], starts[0], vectors[1], starts[1])
