@@ -19,7 +19,7 @@ from indexes.gloss import gloss
 from indexes.lexical import K1, B, words
 from indexes.relevance import LEXICAL_HALF, SAME, WITH_CONCEPTS, WITHOUT_CONCEPTS
 from indexes.retriever import LOOKED_AT
-from indexes.table import clauses
+from indexes.table import SCENE_DISCOUNT, clauses
 from trendrag.text import normal_form
 from trendrag.types import Trend, TrendFilters
 
@@ -83,7 +83,10 @@ class Oracle:
         whole = [query, *([english] if (english := gloss(query)) else [])]
         texts = _texts(trend)
         compared = texts[1:] or texts
-        cosine = float((self._vectors(compared) @ self._vectors(whole).T).max())
+        asked = self._vectors(whole)
+        cosine = float((self._vectors(compared) @ asked.T).max())
+        if trend.scenes:
+            cosine = max(cosine, float((self._vectors(trend.scenes) @ asked.T).max()) - SCENE_DISCOUNT)
         bm25 = max(self._bm25(text, trend) for text in whole)
         lexical = bm25 / (bm25 + LEXICAL_HALF)
         weights, bridge = WITHOUT_CONCEPTS, 0.0

@@ -13,6 +13,7 @@ from typing import Any
 
 import faiss
 import numpy as np
+import numpy.typing as npt
 import pytest
 import zstandard
 from hypothesis import given
@@ -34,6 +35,7 @@ MANIFEST = "manifest.json"
 CONCEPTS = replace(
     concepts_of([((word,), (f"{word} here",)) for word in ("latte", "lantern", "kayak")], EMBEDDER), digest="0" * 16
 )
+LINKS = f".links-{CONCEPTS.digest}"
 OLD = [make_trend(f"latte {place}", summary="art in a cup", score=0.2) for place in ("home", "work", "park")]
 NEW = [
     make_trend("kayak night"),
@@ -306,7 +308,11 @@ def test_a_file_that_the_manifest_does_not_name_is_not_read(whole: Whole, folder
     for name in whole.files.keys() - {MANIFEST, WITHHELD_FILE}:
         listed = {other: digest for other, digest in manifest_of(whole.files)["files"].items() if other != name}
         place(folder, forged(whole.files, files=listed))
-        assert refused(folder, name)
+        if name.endswith((".facts", LINKS)):  # which can be made of the others
+            (folder / name).write_bytes(b"")
+            assert said(open_snapshot(folder, EMBEDDER)) == whole.said
+        else:
+            assert refused(folder, name)
 
 
 JSON = st.recursive(
@@ -431,6 +437,24 @@ def with_numbers(dtype: str, at: int, value: float) -> Callable[[bytes], bytes]:
     return change
 
 
+def json_array(value: object) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
+
+
+def with_arrays(*changes: Any) -> Callable[[bytes], bytes]:
+    """Some arrays of a file of several changed: number, the new one or what makes it of the old, and so on."""
+
+    def change(data: bytes) -> bytes:
+        file, arrays = io.BytesIO(data), []
+        while file.tell() < len(data):
+            arrays.append(np.load(file))
+        for number, new in zip(changes[::2], changes[1::2], strict=True):
+            arrays[number] = new(arrays[number]) if callable(new) else new
+        return b"".join(map(saved, arrays))
+
+    return change
+
+
 MALFORMED: list[tuple[str, str, Callable[[bytes], bytes]]] = [
     (ROWS_FILE, "a pickle", lambda data: saved(np.array([{"a": 1}] * 17, dtype=object))),
     (ROWS_FILE, "of another type", lambda data: saved(np.zeros(17))),
@@ -478,6 +502,43 @@ MALFORMED: list[tuple[str, str, Callable[[bytes], bytes]]] = [
     (".vectors", "one more", lambda data: data + data[: 4 * EMBEDDER.dim]),
     (".vectors", "a byte more", lambda data: data + b"\0"),
     (".vectors", "none", lambda data: b""),
+    (".facts", "none", lambda data: b""),
+    (".facts", "cut off", lambda data: data[:-4]),
+    (".facts", "a byte more", lambda data: data + b"\0"),
+    (".facts", "a pickle", lambda data: saved(np.array([{"a": 1}], dtype=object)) + data),
+    (".facts", "a promise", lambda data: header_only("(1000000000000,)") + data),
+    (".facts", "names that are none", with_arrays(0, json_array([1]))),
+    (".facts", "names that are no JSON", with_arrays(0, np.array([7], dtype=np.uint8))),
+    (".facts", "a name that there is not", with_arrays(2, np.full(15, 1, dtype=np.int32))),
+    (".facts", "a label below zero", with_arrays(2, np.full(15, -1, dtype=np.int32))),
+    (".facts", "labels of no trend", with_arrays(1, np.full(15, 15, dtype=np.int32))),
+    (".facts", "labels less", with_arrays(1, np.zeros(14, dtype=np.int32))),
+    (".facts", "words out of order", with_arrays(9, lambda words: words[::-1])),
+    (".facts", "words less", with_arrays(9, lambda words: words[1:])),
+    (".facts", "ends that go back", with_arrays(10, lambda ends: ends[::-1])),
+    (".facts", "ends beyond numbers", with_arrays(10, lambda ends: ends + np.int64(2**62))),
+    (".facts", "words of no trend", with_arrays(11, lambda rows: rows + np.int32(15))),
+    (".facts", "words of trends below zero", with_arrays(11, lambda rows: rows - np.int32(15))),
+    (".facts", "words of another type", with_arrays(11, lambda rows: rows.astype(np.float32))),
+    (".facts", "words that are not there", with_arrays(12, np.zeros_like)),
+    (".facts", "words that are too many", with_arrays(12, lambda counts: counts * np.int32(2**30))),
+    (".facts", "lengths less", with_arrays(13, lambda lengths: lengths[:-1])),
+    (".facts", "lengths below zero", with_arrays(13, lambda lengths: -lengths)),
+    (".facts", "scenes less", with_arrays(14, lambda scenes: scenes[:-1])),
+    (".facts", "scenes below zero", with_arrays(14, lambda scenes: scenes - np.int32(1))),
+    (".facts", "scenes in place of vectors", with_arrays(14, lambda scenes: scenes + np.int32(2))),
+    (LINKS, "none", lambda data: b""),
+    (LINKS, "cut off", lambda data: data[:-4]),
+    (LINKS, "a promise", lambda data: header_only("(1000000000000,)") + data),
+    (LINKS, "of fewer trends", with_arrays(0, lambda concepts: concepts[:-1], 1, lambda weights: weights[:-1])),
+    (LINKS, "of other concepts", with_arrays(0, lambda concepts: concepts + np.int32(1))),
+    (LINKS, "below zero", with_arrays(0, lambda concepts: concepts - np.int32(1))),
+    (LINKS, "fewer", with_arrays(0, lambda concepts: concepts[:, 1:], 1, lambda weights: weights[:, 1:])),
+    (LINKS, "weights fewer", with_arrays(1, lambda weights: weights[:, 1:])),
+    (LINKS, "a line", with_arrays(0, np.ravel, 1, np.ravel)),
+    (LINKS, "no number", with_arrays(1, lambda weights: weights * np.float32(np.nan))),
+    (LINKS, "too strong", with_arrays(1, lambda weights: weights + np.float32(1))),
+    (LINKS, "too weak", with_arrays(1, lambda weights: weights - np.float32(1))),
 ]
 
 
@@ -502,3 +563,5 @@ def test_contents_that_no_publisher_writes_are_refused_by_name(
     segment = name.removesuffix(ending) if ending != ROWS_FILE else ""
     also = [ROWS_FILE, *(segment + other for other in (".owners", ".vectors", ".trends.jsonl.zst") if segment)]
     assert refused(folder, name, *(also if "less" in ending else []))
+    if ending in {".trends.jsonl.zst", ".facts"}:  # all that is needed to see it
+        assert any(name in fault for fault in faults(folder, EMBEDDER))

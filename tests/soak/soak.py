@@ -16,7 +16,7 @@ import numpy as np
 from indexes.concepts import Concepts, read_concepts
 from indexes.embedder import Embedder
 from indexes.retriever import TrendRetriever
-from tests.indexes.test_oracle import concepts_of
+from tests.indexes.oracle import concepts_of
 from tests.soak.publisher import publish_number
 from trendrag.types import Retrieval, TrendFilters
 
