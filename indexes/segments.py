@@ -1,7 +1,7 @@
 """The rows of a snapshot, in segments: files that are written once and then shared by the snapshots that hold them.
 
     <segment>.trends.jsonl.zst   one trend a line, without what changes as time goes by (``RATED``)
-    <segment>.vectors            float32, little-endian, (vectors, dim), normalised; a row owns one to three, then scenes'
+    <segment>.vectors            float32, little-endian, (vectors, dim), normalised; a row's one to three, then scenes
     <segment>.owners             int32, little-endian, (vectors,): each vector's row within the segment, ascending
     <segment>.facts              what they are filtered and found by (``facts``); made when read where it is not there
     <segment>.links-<digest>     the concepts that they are near to (``concepts``), made by their digest; likewise
