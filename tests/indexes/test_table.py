@@ -19,7 +19,7 @@ from indexes.products import inner_products
 from indexes.relevance import LEXICAL_HALF
 from indexes.segments import rows_of
 from indexes.snapshot import Snapshot, open_newest, open_snapshot, publish_rows, published
-from indexes.table import Table, clauses, passes
+from indexes.table import SCENE_DISCOUNT, Table, clauses, passes
 from tests.fakes import NOW, HashEmbedder, make_trend
 from tests.indexes.test_segments import worlds
 from trendrag.types import SnapshotInfo, Trend, TrendFilters
@@ -182,3 +182,23 @@ def test_inner_products_are_numpys(shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(3)
     one, other = (rng.normal(size=(count, 16)).astype(np.float32) for count in shape)
     assert inner_products(one, other) == pytest.approx(one @ other.T, abs=1e-5)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_scenes_count_less_than_what_a_trend_says_and_link_it_to_nothing(tmp_path: Path, kept: bool) -> None:
+    concepts = make_concepts(EMBEDDER, tmp_path)
+    plain = [make_trend("tea"), make_trend("goat yoga", summary="on a lawn"), make_trend("lantern night")]
+    scenes = ("lights over the river", "lantern night")
+    staged = [plain[0], plain[1].model_copy(update={"scenes": scenes}), plain[2]]
+    found = []
+    for name, trends in (("plain", plain), ("staged", staged)):
+        follow(tmp_path / name, trends, 0, concepts if kept else None)
+        table = Table(open_newest(tmp_path / name, EMBEDDER), concepts)
+        found.append(table.signals("lights over the river", EMBEDDER))
+        assert [len(vectors) for vectors in table.vectors_of([0, 1, 2]).values()] == [1, 2, 1]
+    without, with_scenes = found
+    assert without.bridge is not None
+    assert with_scenes.bridge is not None
+    assert without.bridge.max() > 0
+    assert with_scenes.bridge.tolist() == without.bridge.tolist()
+    assert with_scenes.cosine.tolist() == pytest.approx([without.cosine[0], 1 - SCENE_DISCOUNT, without.cosine[2]])
