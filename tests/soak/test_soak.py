@@ -15,8 +15,8 @@ from tests.soak.soak import Soaked, soak
 from trendrag.settings import default_data_dir
 
 KEPT = 64 * 2**20
-"""Bytes that the process may be larger by than before the first swap. Wide: it finds a snapshot (some 20 MiB here) that
-is kept for every swap, not one that is kept now and then; benchmarks/soak.md has what was seen."""
+"""Bytes that the process may be larger by than before the first swap. Wide: it finds a snapshot that is kept for
+every swap, not one that is kept now and then; benchmarks/soak.md has what was seen."""
 
 
 @pytest.fixture(scope="module")
