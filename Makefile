@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: .venv/runtime.stamp ## set everything up, caption a real photo, serve on 127.0.0.1:8000
@@ -70,8 +70,12 @@ bench-soak: .venv/dev.stamp models ## the same, with a report in benchmarks/soak
 	TRENDRAG_TEST_SOAK=1 TRENDRAG_SOAK_REPORT=benchmarks/soak.md $(PYTEST) tests/soak
 
 .PHONY: bench
-bench: .venv/dev.stamp models ## measure what a refresh costs, into benchmarks/refresh.md (some 10 minutes, 2 GB in var/)
+bench: bench-retrieval ## measure what queries and refreshes cost, into benchmarks/*.md (some 20 minutes, 2 GB in var/)
 	$(BIN)/python benchmarks/refresh.py
+
+.PHONY: bench-retrieval
+bench-retrieval: .venv/dev.stamp models ## the same for queries alone, into benchmarks/retrieval.md
+	$(BIN)/python benchmarks/retrieval.py
 
 .PHONY: bench-judge
 bench-judge: vllm-env ## measure what the model's last look at trends costs, into benchmarks/judge.md (some minutes)

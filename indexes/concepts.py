@@ -2,7 +2,8 @@
 
 ``knowledge/*.jsonl`` has a concept a line: ``about``, as trends on it are named, and ``scenes``, as photos that fit it
 are described. A trend is near to a few concepts by their ``about``, a query by their ``scenes``; a trend and a query
-that are near to the same one belong together. Which concepts a trend is near to is found when a snapshot is loaded.
+that are near to the same one belong together. Which concepts a trend is near to is found once and kept
+with its segment.
 
 Vectors of the concepts are made once for each embedder and kept beside its weights, for all that read them.
 """
@@ -23,7 +24,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
+from indexes.arrays import arrays_in, packed_arrays
 from indexes.embedder import Embedder, Vectors
+from indexes.products import inner_products
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +38,10 @@ FLOOR = 0.3
 EXPONENT = 0.25
 """Below 1: being near at all counts more than how near. Chosen on evals/cases/retrieval/tune, as the two above."""
 _CHUNK = 256
+_BLOCK = 16_384
+"""Trends whose bridge is found before the next ones' are: few enough to stay in a core's cache."""
+_LINKING = 1
+"""Counted up where links are made in another way, so that none of before are taken for them."""
 
 
 class Concept(BaseModel):
@@ -53,24 +60,78 @@ class Concepts:
     about_starts: npt.NDArray[np.int64]
     scenes: Vectors
     scene_starts: npt.NDArray[np.int64]
+    digest: str = ""
+    """Of what links are made by; without one links are not kept."""
 
     def near_scenes(self, vectors: Vectors) -> npt.NDArray[np.float32]:
         """float32 (concepts,): how near a query is to each. ``vectors``, (n, dim), are of the query and its clauses."""
-        return np.asarray(_best_two(vectors @ self.scenes.T, self.scene_starts).max(axis=0), dtype=np.float32)
+        cosines = inner_products(vectors, self.scenes)
+        return np.asarray(_best_two(cosines, self.scene_starts).max(axis=0), dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Links:
-    """Of each trend the concepts that it is near to, (trends, NEAREST), and how near, in [0, 1]."""
+    """Of each trend the concepts that it is near to, (trends, NEAREST), and how near, in [0, 1].
+
+    In Fortran's order, which ``bridge`` is quick on.
+    """
 
     concepts: npt.NDArray[np.int32]
     weights: npt.NDArray[np.float32]
 
     def bridge(self, near: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """float32 (trends,): the best of query–concept cosine (``near``) × concept–trend weight."""
+        best = np.zeros(len(self.weights), dtype=np.float32)
         if not self.weights.size:
-            return np.zeros(len(self.weights), dtype=np.float32)
-        return np.asarray((near[self.concepts] * self.weights).max(axis=1), dtype=np.float32)
+            return best
+        for start in range(0, len(best), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            strongest = np.full(len(best[block]), -1, dtype=np.float32)
+            for concepts, weights in zip(self.concepts.T, self.weights.T, strict=True):
+                found = near.take(concepts[block], mode="clip")  # unlike "raise" it makes no copy first
+                found *= weights[block]
+                np.maximum(strongest, found, out=strongest)
+            best[block] = strongest
+        return best
+
+    def of(self, rows: npt.NDArray[np.bool_]) -> "Links":
+        """Those of some trends."""
+        if rows.all():
+            return self
+        return Links(np.asfortranarray(self.concepts[rows]), np.asfortranarray(self.weights[rows]))
+
+    def pack(self) -> bytes:
+        return packed_arrays([self.concepts, self.weights])
+
+    @classmethod
+    def unpack(cls, packed: bytes, trends: int) -> "Links":
+        """The links of so many trends.
+
+        Raises:
+            Exception: they are not, or none that there can be; numpy raises all sorts.
+        """
+        concepts, weights = arrays_in(packed, (np.int32, 2), (np.float32, 2))
+        if concepts.shape != weights.shape or len(concepts) != trends:
+            raise ValueError("not of these trends")
+        if (concepts < 0).any() or not ((weights >= 0) & (weights <= 1)).all():
+            raise ValueError("no links that there can be")
+        return cls(np.asfortranarray(concepts), np.asfortranarray(weights))
+
+    def fit(self, concepts: Concepts) -> bool:
+        """Whether they can be links to these concepts."""
+        count = len(concepts.about_starts)
+        return self.concepts.shape[1] == min(NEAREST, count) and bool((self.concepts < count).all())
+
+    @classmethod
+    def together(cls, parts: Sequence["Links"]) -> "Links":
+        """Those of one part's trends after the other's."""
+        if len(parts) == 1:
+            return parts[0]
+        if not parts:
+            return cls(np.zeros((0, NEAREST), dtype=np.int32), np.zeros((0, NEAREST), dtype=np.float32))
+        concepts = np.concatenate([part.concepts.T for part in parts], axis=1)
+        weights = np.concatenate([part.weights.T for part in parts], axis=1)
+        return cls(concepts.T, weights.T)
 
 
 def read_concepts() -> tuple[Concept, ...]:
@@ -93,7 +154,7 @@ def open_concepts(embedder: Embedder, directory: Path) -> Concepts | None:
     if vectors.shape != (len(_texts(known)), embedder.dim):
         logger.warning("%s does not hold what its name says", path)
         return None
-    return _concepts(known, vectors)
+    return _concepts(known, vectors, embedder)
 
 
 def make_concepts(
@@ -120,7 +181,7 @@ def make_concepts(
         logger.warning("%s can't be written: %s", path, error)
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
-    return _concepts(known, vectors)
+    return _concepts(known, vectors, embedder)
 
 
 def _embedded(
@@ -145,11 +206,11 @@ def link(concepts: Concepts, vectors: Vectors, owners: npt.NDArray[np.int64], tr
     """Links each of ``trends`` rows to the concepts nearest to it.
 
     How near a vector is to a concept is the mean of the two best cosines with its ``about``; of a row's vectors the
-    nearest counts. ``vectors`` are float32 (n, dim), ``owners`` (n,) their rows.
+    nearest counts. ``vectors`` are float32 (n, dim), ``owners`` (n,) their rows; those of row -1 are left out.
     """
     count = min(NEAREST, len(concepts.about_starts))
-    nearest = np.zeros((trends, count), dtype=np.int32)
-    weights = np.zeros((trends, count), dtype=np.float32)
+    nearest = np.zeros((trends, count), dtype=np.int32, order="F")
+    weights = np.zeros((trends, count), dtype=np.float32, order="F")
     order = np.argsort(owners, kind="stable")
     bounds = np.searchsorted(owners[order], np.arange(0, trends + _CHUNK, _CHUNK))
     for start, end in pairwise(bounds.tolist()):
@@ -181,16 +242,22 @@ def _texts(known: Sequence[Concept]) -> list[str]:
 
 
 def _name(known: Sequence[Concept], embedder: Embedder) -> str:
+    return f"concepts-{_digest(known, embedder)[:16]}.npy"
+
+
+def _digest(known: Sequence[Concept], embedder: Embedder) -> str:
     digest = hashlib.sha256(embedder.sha256.encode())
     for text in _texts(known):
         digest.update(text.encode() + b"\n")
-    return f"concepts-{digest.hexdigest()[:16]}.npy"
+    return digest.hexdigest()
 
 
-def _concepts(known: Sequence[Concept], vectors: npt.NDArray[np.float16]) -> Concepts:
+def _concepts(known: Sequence[Concept], vectors: npt.NDArray[np.float16], embedder: Embedder) -> Concepts:
     abouts, scenes = ([len(each.about) for each in known], [len(each.scenes) for each in known])
     wide, split = vectors.astype(np.float32), sum(abouts)
-    return Concepts(wide[:split], _starts(abouts), wide[split:], _starts(scenes))
+    made_by = f"{_digest(known, embedder)} {abouts} {NEAREST} {FLOOR} {EXPONENT} {_LINKING}"
+    digest = hashlib.sha256(made_by.encode()).hexdigest()[:16]
+    return Concepts(wide[:split], _starts(abouts), wide[split:], _starts(scenes), digest)
 
 
 def _starts(sizes: Sequence[int]) -> npt.NDArray[np.int64]:

@@ -4,16 +4,19 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import faiss
 import numpy as np
+import numpy.typing as npt
 
 from indexes.concepts import Concepts, open_concepts
 from indexes.embedder import Embedder
-from indexes.relevance import distinct, relevance, wanted
+from indexes.recent import Recent, RememberingEmbedder
+from indexes.relevance import Scores, distinct, relevance, wanted
 from indexes.snapshot import Snapshot, current_id, open_newest
 from indexes.table import Table
 from trendrag.errors import SnapshotError
@@ -21,10 +24,22 @@ from trendrag.types import Retrieval, RetrievedTrend, SnapshotInfo, Trend, Trend
 
 logger = logging.getLogger(__name__)
 
+MAX_ANSWERS = 1_024
+"""Answers that are remembered; some 10 kB each."""
+ANSWER_SECONDS = 10.0
+"""How long an answer is given again: in so long freshness moves a score by less than 1e-5."""
 LOOKED_AT = 6
 """Times k: how many of the best are looked through for those that say the same."""
 POLL_SECONDS = 1.0
 """How often CURRENT is looked at; a look is one small read."""
+
+
+class _Searched:
+    """A snapshot that is searched, and what was answered from it: they go together."""
+
+    def __init__(self, snapshot: Snapshot, concepts: Concepts | None) -> None:
+        self.table = Table(snapshot, concepts)
+        self.answers: Recent[tuple[str, TrendFilters], tuple[datetime, Retrieval]] = Recent(MAX_ANSWERS)
 
 
 class TrendRetriever:
@@ -47,7 +62,7 @@ class TrendRetriever:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._snapshots_dir = snapshots_dir
-        self._embedder = embedder
+        self._embedder = RememberingEmbedder(embedder)
         self._k = k
         self._threshold = threshold
         self._max_age = max_age
@@ -55,8 +70,8 @@ class TrendRetriever:
         self._snapshot: Snapshot | None = None
         self._concepts = concepts  # where none are given, those in ``concepts_dir``, once there are any
         self._concepts_dir = concepts_dir
-        self._table: Table | None = None  # of the snapshot in use
-        self._other: Table | None = None  # of the last snapshot of a caller's own
+        self._searched: _Searched | None = None  # the snapshot in use
+        self._other: _Searched | None = None  # the last one of a caller's own
         self._missing = "not loaded"
         self._seen: str | None = None  # what CURRENT named when we last loaded
         self._next_poll = 0.0
@@ -76,7 +91,7 @@ class TrendRetriever:
             snapshot = open_newest(self._snapshots_dir, self._embedder)
             if self._concepts is None and self._concepts_dir is not None:
                 self._concepts = open_concepts(self._embedder, self._concepts_dir)
-            self._table = Table(snapshot, self._concepts)
+            self._searched = _Searched(snapshot, self._concepts)
             self._snapshot = snapshot
         except SnapshotError as error:
             self._missing = str(error)
@@ -112,23 +127,41 @@ class TrendRetriever:
         say the same only the first is in the answer.
         """
         await self.follow()
-        table = self._table
-        if table is None:
+        searched = self._searched
+        if searched is None:
             return Retrieval(reason=self._missing)
-        # Of a table that is held here no other can take the place while the search waits for a thread.
-        return await asyncio.to_thread(self._search, table, query, filters)
+        # Of one that is held here no other can take the place while the search waits for a thread.
+        return await asyncio.to_thread(self._answer, searched, query, filters)
 
     def search(self, snapshot: Snapshot, query: str, filters: TrendFilters) -> Retrieval:
         """As ``retrieve``, in a snapshot of the caller's."""
-        return self._search(self._table_of(snapshot), query, filters)
+        if self._searched and self._searched.table.snapshot is snapshot:
+            return self._answer(self._searched, query, filters)
+        other = self._other
+        if other is None or other.table.snapshot is not snapshot:
+            other = self._other = _Searched(snapshot, self._concepts)
+        return self._answer(other, query, filters)
 
-    def _search(self, table: Table, query: str, filters: TrendFilters) -> Retrieval:
-        snapshot, info = table.snapshot, table.snapshot.info
+    def _answer(self, searched: _Searched, query: str, filters: TrendFilters) -> Retrieval:
+        """The same question soon after has the same answer."""
+        table, info = searched.table, searched.table.snapshot.info
         if not query.strip():
             return Retrieval(snapshot=info, reason="There is nothing to search with: no description and no note.")
         now = self._now()
         # A sample is old by its nature and says so everywhere; live trends must be of now to be offered as such.
         oldest = now - self._max_age if info.origin == "live" else None
+        asked = searched.answers.get((query, filters))
+        if asked is not None:
+            at, answer = asked
+            fresh = oldest is None or all(hit.trend.last_seen >= oldest for hit in answer.trends)
+            if fresh and timedelta() <= now - at <= timedelta(seconds=ANSWER_SECONDS):
+                return answer
+        answer = self._search(table, query, filters, oldest)
+        searched.answers.put((query, filters), (now, answer))
+        return answer
+
+    def _search(self, table: Table, query: str, filters: TrendFilters, oldest: datetime | None) -> Retrieval:
+        snapshot, info = table.snapshot, table.snapshot.info
         passing = table.passing(filters, oldest)
         if not passing.any():
             return Retrieval(snapshot=info, reason=self._why_nothing(table, oldest))
@@ -141,11 +174,7 @@ class TrendRetriever:
         fitting = np.flatnonzero(passing & (chances >= self._threshold))
         if not len(fitting):
             return Retrieval(snapshot=info, reason="No trend fits this photo.")
-        most = LOOKED_AT * self._k
-        if len(fitting) > most:  # the best, and what is as good as the last of them
-            fitting = fitting[scores[fitting] >= np.partition(scores[fitting], -most)[-most]]
-        # Ids settle ties, so that equal snapshots give equal answers whatever the order of their trends.
-        near = sorted(fitting.tolist(), key=lambda row: (-scores[row], snapshot.trends[row].id))[:most]
+        near = _best(fitting, scores, snapshot.trends, LOOKED_AT * self._k)
         rows = distinct(near, snapshot.trends, table.vectors_of(near), self._k)
         found = tuple(
             RetrievedTrend(
@@ -156,13 +185,6 @@ class TrendRetriever:
             for row in rows
         )
         return Retrieval(trends=found, snapshot=info)
-
-    def _table_of(self, snapshot: Snapshot) -> Table:
-        for table in (self._table, self._other):
-            if table is not None and table.snapshot is snapshot:
-                return table
-        self._other = Table(snapshot, self._concepts)
-        return self._other
 
     def _why_nothing(self, table: Table, oldest: datetime | None) -> str:
         if not table.snapshot.trends:
@@ -181,3 +203,17 @@ class TrendRetriever:
 
 def _shown(trend: Trend) -> Trend:
     return trend.model_copy(update={"scenes": ()}) if trend.scenes else trend
+
+
+def _best(rows: npt.NDArray[np.intp], scores: Scores, trends: Sequence[Trend], most: int) -> list[int]:
+    """The ``most`` of ``rows`` with the highest scores, best first.
+
+    Ids settle ties, so that equal snapshots give equal answers whatever the order of their trends.
+    """
+    if len(rows) > most:
+        least = np.partition(scores[rows], -most)[-most]
+        rows = rows[scores[rows] >= least]
+    best = [(-score, row) for score, row in zip(scores[rows].tolist(), rows.tolist(), strict=True)]
+    ties = Counter(score for score, _ in best)
+    best.sort(key=lambda each: (each[0], trends[each[1]].id if ties[each[0]] > 1 else ""))
+    return [row for _, row in best[:most]]

@@ -1,8 +1,10 @@
 """The rows of a snapshot, in segments: files that are written once and then shared by the snapshots that hold them.
 
     <segment>.trends.jsonl.zst   one trend a line, without what changes as time goes by (``RATED``)
-    <segment>.vectors            float32, little-endian, (vectors, dim), L2-normalised; a row owns one to three, or more
+    <segment>.vectors            float32, little-endian, (vectors, dim), normalised; a row's one to three, then scenes
     <segment>.owners             int32, little-endian, (vectors,): each vector's row within the segment, ascending
+    <segment>.facts              what they are filtered and found by (``facts``); made when read where it is not there
+    <segment>.links-<digest>     the concepts that they are near to (``concepts``), made by their digest; likewise
     rows.npy                     one ``ROW`` for each row of all segments, in their order: the rest of each trend
 
 What a trend *says* is in its segment and stays there until it says something else; then its row is dead, and a new
@@ -10,7 +12,6 @@ segment has another. How high it stands is in ``rows.npy``, which each snapshot 
 anew, and which segments are written together, is decided here; files and their checksums are ``snapshot``'s.
 """
 
-import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -25,8 +26,10 @@ import numpy.typing as npt
 import zstandard
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from indexes.arrays import arrays_in
 from indexes.embedder import Embedder, Vectors
 from indexes.gloss import gloss
+from indexes.hashing import hash64
 from trendrag.clock import microseconds, moment
 from trendrag.types import Stage, Trend
 
@@ -80,6 +83,13 @@ class Segment(BaseModel):
     def files(self) -> tuple[str, str, str]:
         return f"{self.name}.trends.jsonl.zst", f"{self.name}.vectors", f"{self.name}.owners"
 
+    @property
+    def facts(self) -> str:
+        return f"{self.name}.facts"
+
+    def links(self, digest: str) -> str:
+        return f"{self.name}.links-{digest}"
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -96,16 +106,12 @@ class Plan:
 
 def key_of(trend_id: str) -> int:
     """A signed number of 64 bits that stands for the id."""
-    return _hash(trend_id)
+    return hash64(trend_id)
 
 
 def content_of(trend: Trend) -> int:
     """A signed number of 64 bits, the same for what says the same but for ``RATED``."""
-    return _hash(trend.model_dump_json(exclude=RATED))
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), signed=True)
+    return hash64(trend.model_dump_json(exclude=RATED))
 
 
 def rows_of(trends: Sequence[Trend]) -> Rows:
@@ -213,19 +219,45 @@ def read_lines(file: BinaryIO) -> Iterator[bytes]:
             yield line.rstrip(b"\n")
 
 
+class Lines:
+    """The lines of a ``.trends.jsonl.zst`` in memory, as they are: a line becomes a trend only when it is asked for.
+
+    Raises:
+        ValueError: they are more than any snapshot has, or the last one is cut off.
+        zstandard.ZstdError: the file is damaged.
+    """
+
+    def __init__(self, packed: bytes) -> None:
+        with zstandard.ZstdDecompressor().stream_reader(packed) as reader:
+            parts, size = [], 0
+            while part := reader.read(1 << 22):
+                parts.append(part)
+                size += len(part)
+                if size > MAX_TRENDS_BYTES:
+                    raise ValueError("too long")
+        self._text = b"".join(parts)
+        self._ends = np.flatnonzero(np.frombuffer(self._text, dtype=np.uint8) == ord("\n"))
+        if not self._text.endswith(b"\n") and self._text:
+            raise ValueError("cut off")
+        if len(self._ends) and int(np.diff(self._ends, prepend=-1).max()) >= MAX_LINE_BYTES:
+            raise ValueError("too long")
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, at: int) -> bytes:
+        return self._text[int(self._ends[at - 1]) + 1 if at else 0 : int(self._ends[at])]
+
+
 def rows_in(data: bytes, count: int) -> Rows:
     """The ``count`` rows of a ``rows.npy``.
 
     Raises:
         Exception: it is not one of so many rows, or they have values that no trend has; numpy raises all sorts.
     """
-    file = io.BytesIO(data)
-    np.lib.format.read_magic(file)
-    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    # What it says of itself comes before any memory is taken for it.
-    if dtype != ROW or shape != (count,) or len(data) - file.tell() != count * ROW.itemsize:
+    (rows,) = arrays_in(data, (ROW, 1))
+    if len(rows) != count:
         raise ValueError("it does not fit the segments")
-    rows: Rows = np.frombuffer(data, dtype=ROW, offset=file.tell())
     possible = (
         (rows["live"].view(np.uint8) <= 1)
         & (rows["stage"] < len(STAGES))
@@ -240,8 +272,8 @@ def rows_in(data: bytes, count: int) -> Rows:
     return rows
 
 
-def owners_in(data: bytes, rows: int) -> npt.NDArray[np.int32]:
-    """(vectors,): which row within the segment each vector is of, ascending; every row has at least one.
+def owners_in(data: bytes, rows: int) -> npt.NDArray[np.int64]:
+    """int64 (vectors,): which row within the segment each vector is of, ascending; every row has at least one.
 
     Raises:
         ValueError: they are not of so many rows.
@@ -250,7 +282,7 @@ def owners_in(data: bytes, rows: int) -> npt.NDArray[np.int32]:
     steps = np.diff(owners, prepend=np.int32(-1), append=np.int32(rows))
     if ((steps[:-1] < 0) | (steps[:-1] > 1)).any() or steps[-1] != 1 or (len(owners) and owners[0] != 0):
         raise ValueError("they do not fit the segment's rows")
-    return owners
+    return owners.astype(np.int64)
 
 
 def vectors_in(data: bytes, count: int, dim: int) -> Vectors:
@@ -263,9 +295,14 @@ def vectors_in(data: bytes, count: int, dim: int) -> Vectors:
     if vectors.size != count * dim:
         raise ValueError("they are not as many as their owners")
     vectors = vectors.reshape(count, dim)
-    if not (np.einsum("ij,ij->i", vectors, vectors) <= 1 + _ROUNDING).all():
+    if not normalised(vectors):
         raise ValueError("they are not normalised")
     return vectors
+
+
+def normalised(vectors: Vectors) -> bool:
+    """Whether each of (n, dim) is of length 1 at most; what is not a number is not."""
+    return bool((np.einsum("ij,ij->i", vectors, vectors) <= 1 + _ROUNDING).all())
 
 
 def rated(line: bytes, row: Any) -> Trend:

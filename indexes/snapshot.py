@@ -20,24 +20,33 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, overload
 
 import faiss
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from indexes.concepts import Concepts, Links
+from indexes.concepts import link as links_to
 from indexes.embedder import Embedder, Vectors
+from indexes.facts import Facts, facts_of, pack, unpack
+from indexes.recent import Recent
 from indexes.segments import (
     ROW,
     ROWS_FILE,
     FileName,
+    Lines,
     Load,
     Rows,
     Segment,
+    normalised,
     owners_in,
     plan,
     rated,
@@ -52,6 +61,10 @@ from trendrag.errors import CorruptSnapshot, NoSnapshot
 from trendrag.types import Origin, SnapshotInfo, Trend, Utc
 
 SCHEMA_VERSION: Literal[2] = 2
+_REMEMBERED = 2_048
+"""Trends that are kept once they were made of their lines; the strong ones are found again and again."""
+_PIECE = 1_024
+"""Vectors of a file that are read at a time."""
 ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 
 
@@ -83,24 +96,86 @@ class Manifest(_Record):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Owned:
+    """Vectors, float32 (n, dim), L2-normalised, and the rows that own them, int64 (n,), ascending."""
+
+    vectors: Vectors
+    owners: npt.NDArray[np.int64]
+
+    def of(self, start: int, end: int) -> "Owned":
+        """Those of the rows from ``start`` to before ``end``."""
+        first, last = np.searchsorted(self.owners, [start, end]).tolist()
+        return Owned(self.vectors[first:last], self.owners[first:last])
+
+    def of_each(self, rows: Sequence[int]) -> list[Vectors]:
+        bounds = (np.searchsorted(self.owners, rows, side=side).tolist() for side in ("left", "right"))
+        return [self.vectors[first:last] for first, last in zip(*bounds, strict=True)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """The trends of one ``segment``. ``live`` (its rows,) are those that are in the snapshot; ``facts`` and
+    ``links`` (by the digest of the concepts) are of all its rows. What is not kept with it is not in ``links``."""
+
+    segment: Segment
+    live: npt.NDArray[np.bool_]
+    facts: Facts
+    links: Mapping[str, Links]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """A verified snapshot in memory. Row i of the index's ids is ``trends[i]``."""
+    """A verified snapshot in memory. Row i is ``trends[i]``, in the order in which trends were written.
+
+    ``rows`` (trends,) say how high each stands. ``compared`` are the vectors that queries are compared with, and
+    ``aside`` the others: where a trend has several the first is of its phrase alone, which says less and misleads more.
+    ``scenes`` are further ones, of photos that would fit. ``parts`` follow one another.
+    """
 
     info: SnapshotInfo
-    trends: tuple[Trend, ...]
-    index: faiss.Index
+    trends: Sequence[Trend]
+    rows: Rows
+    compared: Owned
+    aside: Owned
+    scenes: Owned
+    parts: tuple[Part, ...]
 
-    def search(self, vector: Vectors, k: int) -> list[tuple[int, float]]:
-        """The k rows nearest to ``vector``, float32 (dim,), as (row, cosine), best first; each row once."""
-        if self.index.ntotal == 0:
-            return []
-        # A row may own several vectors: ask for more, then keep each row's best.
-        scores, rows = self.index.search(vector[np.newaxis, :], min(self.index.ntotal, 4 * k))
-        best: dict[int, float] = {}
-        for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True):
-            if row >= 0:  # faiss pads missing results with -1
-                best.setdefault(row, score)
-        return list(best.items())[:k]
+
+class Trends(Sequence[Trend]):
+    """The live trends of some segments, each made of its line and its row when it is asked for.
+
+    Raises:
+        CorruptSnapshot: when a trend is asked for and its line is none; only a program's fault writes such a file.
+    """
+
+    def __init__(self, directory: Path, segments: Sequence[tuple[Segment, Lines]], rows: Rows) -> None:
+        self._directory = directory
+        self._segments = segments
+        self._starts = [0, *accumulate(segment.rows for segment, _ in segments)]
+        self._rows = rows
+        self._live = np.flatnonzero(rows["live"])
+        self._made: Recent[int, Trend] = Recent(_REMEMBERED)
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    @overload
+    def __getitem__(self, at: int) -> Trend: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Trend]: ...
+    def __getitem__(self, at: int | slice) -> Trend | list[Trend]:
+        if isinstance(at, slice):
+            return [self[each] for each in range(*at.indices(len(self)))]
+        row = int(self._live[at])
+        made = self._made.get(row)
+        if made is not None:
+            return made
+        number = bisect_right(self._starts, row) - 1
+        segment, lines = self._segments[number]
+        with _reading(self._directory, segment.files[0]):
+            made = rated(lines[row - self._starts[number]], self._rows[row])
+        self._made.put(row, made)
+        return made
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,7 +204,9 @@ def published(snapshots_dir: Path, embedder: Embedder) -> Published | None:
         manifest = _manifest(directory, embedder)
         if manifest.schema_version == 1:
             return None
-        _verify(directory, manifest, {name for segment in manifest.segments for name in segment.files})
+        # The rows and what was withheld are each snapshot's own; the rest may be passed on.
+        named = {name for segment in manifest.segments for name in segment.files} | manifest.files.keys()
+        _verify(directory, manifest, named - {ROWS_FILE, WITHHELD_FILE})
         return Published(directory, manifest, _rows(directory, manifest))
     except CorruptSnapshot:
         return None
@@ -146,6 +223,7 @@ def publish(
     keep: int,
     decided_in: float | None = None,
     withheld: Sequence[Withheld] = (),
+    concepts: Concepts | None = None,
 ) -> SnapshotInfo:
     """Writes ``trends`` as a new snapshot that shares nothing with others; the rest is as for ``publish_rows``."""
     rows = rows_of(trends)
@@ -162,6 +240,7 @@ def publish(
         keep=keep,
         decided_in=decided_in,
         withheld=[each.model_dump_json() for each in withheld],
+        concepts=concepts,
     )
 
 
@@ -178,14 +257,15 @@ def publish_rows(
     keep: int,
     decided_in: float | None = None,
     withheld: Iterable[str] = (),
+    concepts: Concepts | None = None,
 ) -> SnapshotInfo:
     """Writes a new snapshot of the trends of ``rows``, makes it current, and removes all but ``keep``: itself and the
     newest others.
 
     What ``before`` has already is not written again; ``load`` is asked for the rest. ``recorded_at`` is when the newest
     trend was really seen, ``decided_in`` the seconds that it took to decide on the trends. ``withheld`` (each a
-    ``Withheld`` in JSON) is kept beside them for the operator; no reader of trends sees it. A crash at any moment
-    leaves the old current snapshot.
+    ``Withheld`` in JSON) is kept beside them for the operator; no reader of trends sees it. Links to ``concepts`` are
+    kept with the trends, so that readers need not make them. A crash at any moment leaves the old current snapshot.
     """
     started = time.monotonic()
     snapshots_dir.mkdir(parents=True, exist_ok=True)
@@ -210,6 +290,20 @@ def publish_rows(
                 taken = [(before.directory, segment, mask) for segment, mask in moved] if before else []
                 write((one, two, three), taken, to_do.fresh["key"], load, embedder)
             files |= {each.path.name: each.sha256 for each in (one, two, three)}
+        for segment in segments:
+            for file in (segment.facts, *([segment.links(concepts.digest)] if concepts and concepts.digest else [])):
+                if before and file in before.manifest.files:
+                    link(before.directory / file, draft / file)
+                    files[file] = before.manifest.files[file]
+                    continue
+                with _Draft(draft / file) as made:
+                    if file == segment.facts or concepts is None:
+                        made.write(_facts(draft, segment))
+                    else:
+                        again = zip(old[to_do.kept :], to_do.moved, strict=True) if segment.name == name else ()
+                        carried = _carried(before, tuple(again), concepts) if before else []
+                        made.write(_links(draft, segment, concepts, embedder.dim, carried))
+                files[file] = made.sha256
         with _Draft(draft / ROWS_FILE) as standing:
             np.lib.format.write_array(standing, np.concatenate([to_do.keep, to_do.moved_rows, to_do.fresh]))
         with _Draft(draft / WITHHELD_FILE) as kept_back:
@@ -311,7 +405,7 @@ def open_newest(snapshots_dir: Path, embedder: Embedder) -> Snapshot:
             return snapshot
         warning = f"{first}; using snapshot {candidate} instead. Collect new trends: trendrag refresh"
         info = snapshot.info.model_copy(update={"warning": warning})
-        return Snapshot(info, snapshot.trends, snapshot.index)
+        return replace(snapshot, info=info)
     raise CorruptSnapshot(f"{first}, and no older snapshot verifies. Collect new trends: trendrag refresh")
 
 
@@ -324,16 +418,18 @@ def open_snapshot(directory: Path, embedder: Embedder) -> Snapshot:
     """
     where = f"Snapshot {directory.name}"
     manifest = _manifest(directory, embedder)
-    trends, index = _version_1(directory, manifest) if manifest.schema_version == 1 else _segmented(directory, manifest)
-    if len(trends) != manifest.count:
-        raise CorruptSnapshot(f"{where}: manifest.json counts {manifest.count} trends, its files have {len(trends)}")
-    return Snapshot(_info(manifest), trends, index)
+    snapshot = _version_1(directory, manifest) if manifest.schema_version == 1 else _segmented(directory, manifest)
+    count = len(snapshot.trends)
+    if count != manifest.count:
+        raise CorruptSnapshot(f"{where}: manifest.json counts {manifest.count} trends, its files have {count}")
+    return snapshot
 
 
 def faults(directory: Path, embedder: Embedder) -> list[str]:
     """Everything that is wrong with a snapshot, each fault with the file's name; empty where it can be used.
 
-    Unlike ``open_snapshot`` this reads every file, those too that no reader of trends opens, and goes on after a fault.
+    Unlike ``open_snapshot`` this reads every file, those too that no reader of trends opens, and every trend, and goes
+    on after a fault.
     """
     try:
         manifest = _manifest(directory, embedder)
@@ -347,7 +443,8 @@ def faults(directory: Path, embedder: Embedder) -> list[str]:
             found.append(str(fault))
     if not found:
         try:
-            open_snapshot(directory, embedder)
+            for _ in open_snapshot(directory, embedder).trends:
+                pass
         except CorruptSnapshot as fault:
             found.append(str(fault))
     return found
@@ -395,19 +492,16 @@ def _seal_of(body: bytes) -> str:
 
 def _verify(directory: Path, manifest: Manifest, names: Iterable[str]) -> None:
     for name in sorted(names):
-        try:
-            with (directory / name).open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise _unreadable(directory, name, error) from error
+        with _opened(directory, name) as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != manifest.files.get(name):
-            raise CorruptSnapshot(f"Snapshot {directory.name}: {name} does not match its checksum")
+            raise _changed(directory, name)
 
 
 def _checked(directory: Path, manifest: Manifest, name: str) -> bytes:
     data = _read(directory, name)
     if hashlib.sha256(data).hexdigest() != manifest.files.get(name):
-        raise CorruptSnapshot(f"Snapshot {directory.name}: {name} does not match its checksum")
+        raise _changed(directory, name)
     return data
 
 
@@ -417,46 +511,195 @@ def _rows(directory: Path, manifest: Manifest) -> Rows:
         return rows_in(data, sum(segment.rows for segment in manifest.segments))
 
 
-def _segmented(directory: Path, manifest: Manifest) -> tuple[tuple[Trend, ...], faiss.Index]:
-    """The live trends, best first, and their vectors."""
+def _segmented(directory: Path, manifest: Manifest) -> Snapshot:
     rows = _rows(directory, manifest)
-    live = np.flatnonzero(rows["live"])
-    best = live[np.argsort(-rows["score"][live], kind="stable")]
-    place = np.full(len(rows), -1, dtype=np.int64)
-    place[best] = np.arange(len(best))
-    index = faiss.IndexIDMap2(faiss.IndexFlatIP(manifest.embedder.dim))
-    trends: dict[int, Trend] = {}
+    read: list[tuple[Segment, Lines]] = []
+    parts: list[Part] = []
+    kinds: list[_Kinds] = []
     start = 0
     for segment in manifest.segments:
-        own = rows[start : start + segment.rows]
-        names = lines, vectors, owners = segment.files
-        packed, numbers, owned = (_checked(directory, manifest, name) for name in names)
+        lines, _, owners = segment.files
+        packed = _checked(directory, manifest, lines)
         with _reading(directory, lines):
-            for row, (line, each) in enumerate(zip(read_lines(io.BytesIO(packed)), own, strict=True), start):
-                if each["live"]:
-                    trends[row] = rated(line, each)
+            read.append((segment, Lines(packed)))
+            if len(read[-1][1]) != segment.rows:
+                raise ValueError(f"it has {len(read[-1][1])} trends, not {segment.rows}")
+        parts.append(_part(directory, manifest, segment, read[-1][1], rows["live"][start : start + segment.rows]))
+        numbers = _checked(directory, manifest, owners)
         with _reading(directory, owners):
-            ids = place[owners_in(owned, segment.rows) + start]
-        with _reading(directory, vectors):
-            found = vectors_in(numbers, len(ids), manifest.embedder.dim)
-        if (ids >= 0).any():
-            index.add_with_ids(np.ascontiguousarray(found[ids >= 0], dtype=np.float32), ids[ids >= 0])
+            owned = owners_in(numbers, segment.rows)
+        with _reading(directory, _facts_of(segment, manifest)):
+            kinds.append(_kinds(owned, parts[-1].facts.scenes))
         start += segment.rows
-    return tuple(trends[row] for row in best.tolist()), index
+    compared, aside, scenes = _vectors(directory, manifest, parts, kinds)
+    trends = Trends(directory, read, rows)
+    return Snapshot(_info(manifest), trends, rows[rows["live"]], compared, aside, scenes, tuple(parts))
 
 
-def _version_1(directory: Path, manifest: Manifest) -> tuple[tuple[Trend, ...], faiss.Index]:
-    packed, vectors = (_checked(directory, manifest, name) for name in ("trends.jsonl.zst", "index.faiss"))
+def _part(directory: Path, manifest: Manifest, segment: Segment, lines: Lines, live: npt.NDArray[np.bool_]) -> Part:
+    if segment.facts in manifest.files:
+        packed = _checked(directory, manifest, segment.facts)
+        with _reading(directory, segment.facts):
+            facts = unpack(packed, segment.rows)
+    else:
+        with _reading(directory, segment.files[0]):
+            facts = facts_of(json.loads(lines[at]) for at in range(len(lines)))
+    before = segment.links("")
+    links = {}
+    for name in manifest.files:
+        if name.startswith(before):
+            packed = _checked(directory, manifest, name)
+            with _reading(directory, name):
+                links[name.removeprefix(before)] = Links.unpack(packed, segment.rows)
+    return Part(segment, live, facts, links)
+
+
+def _facts_of(segment: Segment, manifest: Manifest) -> str:
+    """The file that tells a segment's facts."""
+    return segment.facts if segment.facts in manifest.files else segment.files[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Kinds:
+    """Of each vector of a segment the row that owns it and what it is for: masks, (vectors,), one of them True."""
+
+    owners: npt.NDArray[np.int64]
+    compared: npt.NDArray[np.bool_]
+    aside: npt.NDArray[np.bool_]
+    scenes: npt.NDArray[np.bool_]
+
+
+def _kinds(owners: npt.NDArray[np.int64], scenes: npt.NDArray[np.int32]) -> _Kinds:
+    """``owners`` (vectors,) are ascending, ``scenes`` (rows,) how many of each row's vectors, the last, are scenes'.
+
+    Raises:
+        ValueError: a row has vectors, and not one of its own.
+    """
+    rows = np.arange(len(scenes))
+    starts, ends = (np.searchsorted(owners, rows, side=side) for side in ("left", "right"))
+    own_ends = ends - scenes
+    if ((own_ends <= starts) & (ends > starts)).any():
+        raise ValueError("there are more scenes than vectors")
+    aside = np.zeros(len(owners), dtype=np.bool_)
+    aside[starts[own_ends - starts > 1]] = True
+    staged = np.arange(len(owners)) >= own_ends[owners]
+    return _Kinds(owners, ~aside & ~staged, aside, staged)
+
+
+def _vectors(
+    directory: Path, manifest: Manifest, parts: Sequence[Part], kinds: Sequence[_Kinds]
+) -> tuple[Owned, Owned, Owned]:
+    """The live rows' vectors: those to compare with, those beside them, and those of scenes.
+
+    Each file is read and hashed once, piece by piece, straight to where its vectors stay.
+    """
+    dim = manifest.embedder.dim
+    masks, start = [], 0
+    owners: tuple[list[npt.NDArray[np.int64]], ...] = ([], [], [])
+    for part, kind in zip(parts, kinds, strict=True):
+        live = part.live[kind.owners]
+        masks.append((live & kind.compared, live & kind.aside, live & kind.scenes))
+        place = np.cumsum(part.live) - 1 + start
+        for kept, mask in zip(owners, masks[-1], strict=True):
+            kept.append(place[kind.owners[mask]])
+        start += int(part.live.sum())
+    all_owners = [np.concatenate([np.zeros(0, dtype=np.int64), *kept]) for kept in owners]
+    compared, aside, scenes = (Owned(np.empty((len(kept), dim), dtype=np.float32), kept) for kept in all_owners)
+    done = [0, 0, 0]
+    for part, wanted in zip(parts, masks, strict=True):
+        row, name = 0, part.segment.files[1]
+        for found in _pieces(directory, manifest, name, dim):
+            for at, (into, mask) in enumerate(zip((compared, aside, scenes), wanted, strict=True)):
+                here = mask[row : row + len(found)]  # fewer where the file is too long, which is told of below
+                taken = found[: len(here)][here]
+                into.vectors[done[at] : done[at] + len(taken)] = taken
+                done[at] += len(taken)
+            row += len(found)
+        if row != len(wanted[0]):
+            raise _invalid(directory, name, "they are not as many as their owners")
+    return compared, aside, scenes
+
+
+def _pieces(directory: Path, manifest: Manifest, name: str, dim: int) -> Iterator[Vectors]:
+    """The vectors of a file, some at a time, each good until the next is asked for.
+
+    Raises:
+        CorruptSnapshot: after the last, where the file is not what the manifest says, or holds what are no vectors of
+            length 1 at most; before, where it can't be read.
+    """
+    digest = hashlib.sha256()
+    piece = np.empty((_PIECE, dim), dtype="<f4")
+    raw = piece.reshape(-1).view(np.uint8).data
+    sound = True
+    with _opened(directory, name) as file:
+        while size := file.readinto(raw):
+            digest.update(raw[:size])
+            found = piece[: size // (4 * dim)]
+            sound &= size % (4 * dim) == 0 and normalised(found)
+            yield found
+    # A file that was damaged is better told of as such than by what became of its numbers.
+    if digest.hexdigest() != manifest.files.get(name):
+        raise _changed(directory, name)
+    if not sound:
+        raise _invalid(directory, name, "they are not normalised")
+
+
+def _facts(directory: Path, segment: Segment) -> bytes:
+    with (directory / segment.files[0]).open("rb") as file:
+        return pack(facts_of(json.loads(line) for line in read_lines(file)))
+
+
+def _links(directory: Path, segment: Segment, concepts: Concepts, dim: int, carried: Sequence[Links]) -> bytes:
+    """The links of a segment in ``directory``, of whose first rows there are ``carried``."""
+    _, vectors, owners = (directory / name for name in segment.files)
+    owned = np.fromfile(owners, dtype="<i4").astype(np.int64)
+    scenes = unpack((directory / segment.facts).read_bytes(), segment.rows).scenes
+    mapped: Any = np.memmap(vectors, dtype="<f4", mode="r", shape=(len(owned), dim))
+    done = sum(len(links.weights) for links in carried)
+    first = int(np.searchsorted(owned, done))
+    # Scenes bring photos to a trend, but say nothing of what it is.
+    own = np.where(_kinds(owned, scenes).scenes, -1, owned - done)
+    rest = links_to(concepts, mapped[first:], own[first:], segment.rows - done)
+    return Links.together([*carried, rest]).pack()
+
+
+def _carried(
+    before: Published, moved: Sequence[tuple[Segment, npt.NDArray[np.bool_]]], concepts: Concepts
+) -> list[Links]:
+    """The links of the rows that are moved into a new segment, as far as there are any without a gap."""
+    found = []
+    for segment, mask in moved:
+        name = segment.links(concepts.digest)
+        if name not in before.manifest.files:
+            break
+        try:
+            links = Links.unpack((before.directory / name).read_bytes(), segment.rows)
+        except Exception:  # noqa: BLE001  (the checksum was right: a program's fault, which need not stay)
+            break
+        if not links.fit(concepts):
+            break
+        found.append(links.of(mask))
+    return found
+
+
+def _version_1(directory: Path, manifest: Manifest) -> Snapshot:
+    packed, stored = (_checked(directory, manifest, name) for name in ("trends.jsonl.zst", "index.faiss"))
     with _reading(directory, "trends.jsonl.zst"):
         trends = tuple(Trend.model_validate(json.loads(line)) for line in read_lines(io.BytesIO(packed)))
     with _reading(directory, "index.faiss"):
-        index: Any = faiss.deserialize_index(np.frombuffer(vectors, dtype=np.uint8))
-        rows = faiss.vector_to_array(index.id_map)
+        index: Any = faiss.deserialize_index(np.frombuffer(stored, dtype=np.uint8))
+        owners = faiss.vector_to_array(index.id_map).astype(np.int64)
         flat: Any = faiss.downcast_index(index.index)
-        vectors_in(faiss.vector_to_array(flat.codes).tobytes(), len(rows), manifest.embedder.dim)
-        if flat.metric_type != faiss.METRIC_INNER_PRODUCT or ((rows < 0) | (rows >= len(trends))).any():
+        found = vectors_in(faiss.vector_to_array(flat.codes).tobytes(), len(owners), manifest.embedder.dim)
+        if flat.metric_type != faiss.METRIC_INNER_PRODUCT or ((owners < 0) | (owners >= len(trends))).any():
             raise ValueError("it does not fit the trends")
-    return trends, index
+        order = np.argsort(owners, kind="stable")
+        found, owners = found[order], owners[order]
+        facts = facts_of(each.model_dump() for each in trends)
+        kinds = _kinds(owners, facts.scenes)
+    part = Part(Segment(name=directory.name, rows=len(trends)), np.ones(len(trends), dtype=np.bool_), facts, {})
+    compared, aside, scenes = (Owned(found[mask], owners[mask]) for mask in (kinds.compared, kinds.aside, kinds.scenes))
+    return Snapshot(_info(manifest), trends, rows_of(trends), compared, aside, scenes, (part,))
 
 
 @contextlib.contextmanager
@@ -465,8 +708,7 @@ def _reading(directory: Path, name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # parsers raise all sorts on what no publisher wrote
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise CorruptSnapshot(f"Snapshot {directory.name}: {name} can't be read ({reason})") from error
+        raise _invalid(directory, name, str(error).partition("\n")[0] or type(error).__name__) from error
 
 
 def _info(manifest: Manifest) -> SnapshotInfo:
@@ -479,6 +721,15 @@ def _info(manifest: Manifest) -> SnapshotInfo:
     )
 
 
+@contextlib.contextmanager
+def _opened(directory: Path, name: str) -> Iterator[io.BufferedReader]:
+    try:
+        with (directory / name).open("rb") as file:
+            yield file
+    except OSError as error:
+        raise _unreadable(directory, name, error) from error
+
+
 def _read(directory: Path, name: str) -> bytes:
     try:
         return (directory / name).read_bytes()
@@ -486,8 +737,16 @@ def _read(directory: Path, name: str) -> bytes:
         raise _unreadable(directory, name, error) from error
 
 
+def _changed(directory: Path, name: str) -> CorruptSnapshot:
+    return CorruptSnapshot(f"Snapshot {directory.name}: {name} does not match its checksum")
+
+
+def _invalid(directory: Path, name: str, reason: str) -> CorruptSnapshot:
+    return CorruptSnapshot(f"Snapshot {directory.name}: {name} can't be read ({reason})")
+
+
 def _unreadable(directory: Path, name: str, error: OSError) -> CorruptSnapshot:
-    return CorruptSnapshot(f"Snapshot {directory.name}: {name} can't be read ({error.strerror})")
+    return _invalid(directory, name, error.strerror or type(error).__name__)
 
 
 class _Draft:

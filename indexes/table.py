@@ -1,14 +1,12 @@
 """A snapshot as arrays: what a query is compared with, made once when a snapshot is loaded.
 
-Row i is the snapshot's ``trends[i]``. A query costs a few products of matrices and no loop over trends.
+Row i is the snapshot's ``trends[i]``. A query costs a few passes over arrays and no loop over trends.
 """
 
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
@@ -16,8 +14,10 @@ from indexes.concepts import Concepts, Links, link
 from indexes.embedder import Embedder, Vectors
 from indexes.gloss import gloss
 from indexes.lexical import Lexical
+from indexes.products import inner_products
 from indexes.relevance import Scores, Signals, squeezed
-from indexes.snapshot import Snapshot
+from indexes.snapshot import Part, Snapshot
+from trendrag.errors import CorruptSnapshot
 from trendrag.types import Trend, TrendFilters
 
 MOST_CLAUSES = 4
@@ -31,32 +31,25 @@ class Table:
     """``concepts`` bridges the word gap; None where their vectors have not been made."""
 
     def __init__(self, snapshot: Snapshot, concepts: Concepts | None) -> None:
-        trends = snapshot.trends
         self.snapshot = snapshot
         self.concepts = concepts
-        self._vectors, owners = _vectors(snapshot.index)
-        order = np.argsort(owners, kind="stable")
-        self._vectors, self._owners = self._vectors[order], owners[order]
-        self._bounds = np.searchsorted(self._owners, np.arange(len(trends) + 1))
-        # A row's scenes come last. They bring photos to it, but say nothing of what it is.
-        self._own_ends = self._bounds[1:] - np.array([len(trend.scenes) for trend in trends], dtype=np.int64)
-        # The phrase alone (a row's first vector of its own several) says less than with its summary, and misleads more.
-        several = self._own_ends - self._bounds[:-1] > 1
-        compared = np.ones(len(self._owners), dtype=np.bool_)
-        compared[self._bounds[:-1][several]] = False
-        self._compared, self._compared_owners = self._vectors[compared], self._owners[compared]
-        own = np.arange(len(self._owners)) < self._own_ends[self._owners]
-        self._discounts = np.where(own, 0, SCENE_DISCOUNT).astype(np.float32)[compared]
         self._links: Links | None = None
         if concepts is not None:
-            self._links = link(concepts, self._vectors[own], self._owners[own], len(trends))
-        self._lexical = Lexical([" ".join((trend.phrase, *trend.aliases, trend.summary)) for trend in trends])
-        self.scores: Scores = np.array([trend.score for trend in trends], dtype=np.float32)
-        self.last_seen = np.array([trend.last_seen.timestamp() for trend in trends], dtype=np.float64)
+            self._links = _links(snapshot, concepts)
+        self._lexical = Lexical([(part.facts.postings, places) for part, places in _placed(snapshot)])
+        self.scores: Scores = snapshot.rows["score"].astype(np.float32)
+        self.last_seen: npt.NDArray[np.float64] = snapshot.rows["last_seen"] / 1e6
+        # A trend's own vectors and its scenes' in their order, each with what is taken off, and where a row's begin.
+        self._kinds = [
+            (some, np.flatnonzero(np.diff(some.owners, prepend=-1)), discount)
+            for some, discount in ((snapshot.compared, 0.0), (snapshot.scenes, SCENE_DISCOUNT))
+            if len(some.owners)
+        ]
 
     def vectors_of(self, rows: Sequence[int]) -> dict[int, Vectors]:
         """What each says of itself, scenes left out."""
-        return {row: self._vectors[self._bounds[row] : self._own_ends[row]] for row in rows}
+        both = [some.of_each(rows) for some in (self.snapshot.aside, self.snapshot.compared)]
+        return {row: np.concatenate([one, other]) for row, one, other in zip(rows, *both, strict=True)}
 
     def signals(self, query: str, embedder: Embedder, *, glossed: bool = True, split: bool = True) -> Signals:
         """What speaks for each trend. The query is embedded with its English gloss and its clauses, if it has any.
@@ -68,9 +61,10 @@ class Table:
         parts = [part for text in whole for part in clauses(text)] if split and self.concepts else []
         vectors = embedder.embed([*whole, *parts])
         cosine = np.full(len(self.snapshot.trends), -1, dtype=np.float32)
-        if len(self._compared):
-            best = (self._compared @ vectors[: len(whole)].T).max(axis=1) - self._discounts
-            np.maximum.at(cosine, self._compared_owners, best)
+        for some, firsts, discount in self._kinds:
+            best = inner_products(vectors[: len(whole)], some.vectors).max(axis=0)
+            rows = some.owners[firsts]
+            cosine[rows] = np.maximum(cosine[rows], np.maximum.reduceat(best, firsts) - np.float32(discount))
         bm25 = np.maximum.reduce([self._lexical.scores(text) for text in whole])
         bridge = None
         if self.concepts is not None and self._links is not None:
@@ -80,8 +74,8 @@ class Table:
     def passing(self, filters: TrendFilters, oldest: datetime | None) -> npt.NDArray[np.bool_]:
         """(trends,): which ones the filters let through and were seen at ``oldest`` or later."""
         mask = self.fresh(oldest)
-        if filters != TrendFilters():
-            mask &= np.fromiter((passes(trend, filters) for trend in self.snapshot.trends), np.bool_, len(mask))
+        if filters != TrendFilters() and self.snapshot.parts:
+            mask &= np.concatenate([part.facts.passing(filters)[part.live] for part in self.snapshot.parts])
         return mask
 
     def fresh(self, oldest: datetime | None) -> npt.NDArray[np.bool_]:
@@ -106,13 +100,33 @@ def passes(trend: Trend, filters: TrendFilters) -> bool:
     )
 
 
-def _vectors(index: Any) -> tuple[Vectors, npt.NDArray[np.int64]]:
-    """The vectors of an ``IndexIDMap2`` over a flat index, float32 (n, dim), and their rows, (n,).
+def _placed(snapshot: Snapshot) -> list[tuple[Part, npt.NDArray[np.int64]]]:
+    """Each part with the row of each of its segment's rows, -1 for the dead."""
+    found, start = [], 0
+    for part in snapshot.parts:
+        found.append((part, np.where(part.live, np.cumsum(part.live) - 1 + start, -1).astype(np.int64)))
+        start += int(part.live.sum())
+    return found
 
-    faiss's own types don't tell what such an index holds.
+
+def _links(snapshot: Snapshot, concepts: Concepts) -> Links:
+    """Those that are kept with the snapshot; where these concepts' are not, made now.
+
+    Raises:
+        CorruptSnapshot: those that are kept can't be these concepts'.
     """
-    if index.ntotal == 0:
-        return np.zeros((0, index.d), dtype=np.float32), np.zeros(0, dtype=np.int64)
-    flat: Any = faiss.downcast_index(index.index)
-    vectors = faiss.rev_swig_ptr(flat.get_xb(), index.ntotal * index.d).reshape(index.ntotal, index.d)
-    return np.array(vectors, dtype=np.float32), faiss.vector_to_array(index.id_map).astype(np.int64)
+    found, start = [], 0
+    for part in snapshot.parts:
+        count = int(part.live.sum())
+        kept = part.links.get(concepts.digest)
+        if kept is not None:
+            if not kept.fit(concepts):
+                name = part.segment.links(concepts.digest)
+                raise CorruptSnapshot(f"Snapshot {snapshot.info.id}: {name} is not of the concepts that it names")
+            found.append(kept.of(part.live))
+        else:
+            one, other = (each.of(start, start + count) for each in (snapshot.aside, snapshot.compared))
+            owners = np.concatenate([one.owners, other.owners]) - start
+            found.append(link(concepts, np.concatenate([one.vectors, other.vectors]), owners, count))
+        start += count
+    return Links.together(found)

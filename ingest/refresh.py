@@ -21,6 +21,7 @@ from functools import partial
 
 import numpy as np
 
+from indexes.concepts import open_concepts
 from indexes.embedder import Embedder, open_embedder
 from indexes.embedding_cache import CachedEmbedder
 from indexes.segments import Load, Rows
@@ -251,6 +252,7 @@ async def refresh(
         keep=settings.ingest.keep_snapshots,
         decided_in=decided_in,
         withheld=await asyncio.to_thread(kept_back, store.engine),
+        concepts=await asyncio.to_thread(open_concepts, embedder, settings.models_dir),
     )
     return RefreshReport(reports, count, found.withheld, found.left_out, snapshot, published=True)
 

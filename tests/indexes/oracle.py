@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from indexes.concepts import EXPONENT, FLOOR, NEAREST
+from indexes.concepts import EXPONENT, FLOOR, NEAREST, Concepts
 from indexes.embedder import Embedder
 from indexes.gloss import gloss
 from indexes.lexical import K1, B, words
 from indexes.relevance import LEXICAL_HALF, SAME, WITH_CONCEPTS, WITHOUT_CONCEPTS
 from indexes.retriever import LOOKED_AT
-from indexes.table import clauses
+from indexes.table import SCENE_DISCOUNT, clauses
 from trendrag.text import normal_form
 from trendrag.types import Trend, TrendFilters
 
@@ -83,7 +83,10 @@ class Oracle:
         whole = [query, *([english] if (english := gloss(query)) else [])]
         texts = _texts(trend)
         compared = texts[1:] or texts
-        cosine = float((self._vectors(compared) @ self._vectors(whole).T).max())
+        asked = self._vectors(whole)
+        cosine = float((self._vectors(compared) @ asked.T).max())
+        if trend.scenes:
+            cosine = max(cosine, float((self._vectors(trend.scenes) @ asked.T).max()) - SCENE_DISCOUNT)
         bm25 = max(self._bm25(text, trend) for text in whole)
         lexical = bm25 / (bm25 + LEXICAL_HALF)
         weights, bridge = WITHOUT_CONCEPTS, 0.0
@@ -134,3 +137,10 @@ def _two_best(cosines: Wide) -> float:
 
 def _names(trend: Trend) -> set[Any]:
     return {normal_form(name).replace(" ", "") for name in (trend.phrase, *trend.aliases)} - {""}
+
+
+def concepts_of(texts: Sequence[ConceptTexts], embedder: Embedder) -> Concepts:
+    about, scenes = ([each[side] for each in texts] for side in (0, 1))
+    starts = [np.cumsum([0, *map(len, side)])[:-1].astype(np.int64) for side in (about, scenes)]
+    vectors = [embedder.embed([text for each in side for text in each]) for side in (about, scenes)]
+    return Concepts(vectors[0], starts[0], vectors[1], starts[1])

@@ -6,13 +6,14 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
+import numpy.typing as npt
 import pytest
 import zstandard
 from hypothesis import given
@@ -21,16 +22,25 @@ from hypothesis import strategies as st
 from indexes.retriever import TrendRetriever
 from indexes.segments import ROW, ROWS_FILE, rows_of
 from indexes.snapshot import Snapshot, faults, open_snapshot, publish, publish_rows, published
+from indexes.table import Table
 from indexes.withheld import WITHHELD_FILE, Withheld, read_withheld
 from tests.fakes import NOW, HashEmbedder, make_trend
+from tests.indexes.oracle import concepts_of
 from trendrag.errors import CorruptSnapshot
 from trendrag.types import TrendFilters
 
 EMBEDDER = HashEmbedder()
 EMBEDDER.dim = 16  # small files, so that damage hits what matters
 MANIFEST = "manifest.json"
+CONCEPTS = replace(
+    concepts_of([((word,), (f"{word} here",)) for word in ("latte", "lantern", "kayak")], EMBEDDER), digest="0" * 16
+)
+LINKS = f".links-{CONCEPTS.digest}"
 OLD = [make_trend(f"latte {place}", summary="art in a cup", score=0.2) for place in ("home", "work", "park")]
-NEW = [make_trend("kayak night"), make_trend("goat yoga", region="DE", aliases=("#goatyoga",))]
+NEW = [
+    make_trend("kayak night"),
+    make_trend("goat yoga", region="DE", aliases=("#goatyoga",), scenes=("a goat on a back",)),
+]
 HELD = Withheld(phrase="x", reason="death", by="rule", term=None, score=None, headline=None, last_seen=NOW)
 MANY = 3 * 2**20
 """Bytes: more than the limits below let through."""
@@ -59,7 +69,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     """Of two segments, with a dead row in the first."""
     folder = tmp_path_factory.mktemp("whole")
     more = [make_trend(f"lantern {number}") for number in range(12)]
-    publish(folder, [*OLD, *more], EMBEDDER, origin="live", recorded_at=NOW, now=NOW, keep=2)
+    first = [*OLD, *more]
+    publish(folder, first, EMBEDDER, origin="live", recorded_at=NOW, now=NOW, keep=2, concepts=CONCEPTS)
     by_key = dict(zip(rows_of(NEW)["key"].tolist(), NEW, strict=True))
     info = publish_rows(
         folder,
@@ -72,6 +83,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
         now=NOW + timedelta(hours=1),
         keep=2,
         withheld=[HELD.model_dump_json()],
+        concepts=CONCEPTS,
     )
     return _whole(folder / info.id)
 
@@ -121,16 +133,20 @@ def place(folder: Path, files: Files) -> None:
 
 
 def said(snapshot: Snapshot) -> object:
-    """All that a reader could learn from it, in an order of its own."""
-    hits = snapshot.search(EMBEDDER.embed(["latte night in the park"])[0], 99)
-    found = sorted((snapshot.trends[row].id, round(cosine, 5)) for row, cosine in hits)
-    return snapshot.info, snapshot.trends, found
+    """All that a reader could learn from it."""
+    signals = Table(snapshot, CONCEPTS).signals("latte night in the park", EMBEDDER)
+    assert signals.bridge is not None
+    found = [np.round(signal, 5).tolist() for signal in (signals.cosine, signals.lexical, signals.bridge)]
+    return snapshot.info, tuple(snapshot.trends), found
 
 
 def refused(folder: Path, *names: str) -> bool:
-    """Whether the snapshot is refused; then the message names it and one of ``names``, if there are any."""
+    """Whether the snapshot is refused, at once or when what is wrong with it is used; then the message names it and one
+    of ``names``, if there are any."""
     try:
-        open_snapshot(folder, EMBEDDER)
+        snapshot = open_snapshot(folder, EMBEDDER)
+        Table(snapshot, CONCEPTS)
+        tuple(snapshot.trends)
     except CorruptSnapshot as fault:
         assert folder.name in str(fault)
         assert not names or any(name in str(fault).split(folder.name, 1)[1] for name in names), str(fault)
@@ -292,7 +308,11 @@ def test_a_file_that_the_manifest_does_not_name_is_not_read(whole: Whole, folder
     for name in whole.files.keys() - {MANIFEST, WITHHELD_FILE}:
         listed = {other: digest for other, digest in manifest_of(whole.files)["files"].items() if other != name}
         place(folder, forged(whole.files, files=listed))
-        assert refused(folder, name)
+        if name.endswith((".facts", LINKS)):  # which can be made of the others
+            (folder / name).write_bytes(b"")
+            assert said(open_snapshot(folder, EMBEDDER)) == whole.said
+        else:
+            assert refused(folder, name)
 
 
 JSON = st.recursive(
@@ -326,7 +346,13 @@ def usable(folder: Path) -> bool:
     """Whether a retriever answers from what was opened, with nothing that can't be."""
     snapshot = open_snapshot(folder, EMBEDDER)
     retriever = TrendRetriever(
-        folder.parent, EMBEDDER, k=8, threshold=0.0, max_age=timedelta(hours=72), now=lambda: NOW
+        folder.parent,
+        EMBEDDER,
+        k=8,
+        threshold=0.0,
+        max_age=timedelta(hours=72),
+        concepts=CONCEPTS,
+        now=lambda: NOW,
     )
     answer = retriever.search(snapshot, "latte night in the park", TrendFilters())
     known = {trend.id for trend in snapshot.trends}
@@ -411,6 +437,24 @@ def with_numbers(dtype: str, at: int, value: float) -> Callable[[bytes], bytes]:
     return change
 
 
+def json_array(value: object) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
+
+
+def with_arrays(*changes: Any) -> Callable[[bytes], bytes]:
+    """Some arrays of a file of several changed: number, the new one or what makes it of the old, and so on."""
+
+    def change(data: bytes) -> bytes:
+        file, arrays = io.BytesIO(data), []
+        while file.tell() < len(data):
+            arrays.append(np.load(file))
+        for number, new in zip(changes[::2], changes[1::2], strict=True):
+            arrays[number] = new(arrays[number]) if callable(new) else new
+        return b"".join(map(saved, arrays))
+
+    return change
+
+
 MALFORMED: list[tuple[str, str, Callable[[bytes], bytes]]] = [
     (ROWS_FILE, "a pickle", lambda data: saved(np.array([{"a": 1}] * 17, dtype=object))),
     (ROWS_FILE, "of another type", lambda data: saved(np.zeros(17))),
@@ -458,6 +502,43 @@ MALFORMED: list[tuple[str, str, Callable[[bytes], bytes]]] = [
     (".vectors", "one more", lambda data: data + data[: 4 * EMBEDDER.dim]),
     (".vectors", "a byte more", lambda data: data + b"\0"),
     (".vectors", "none", lambda data: b""),
+    (".facts", "none", lambda data: b""),
+    (".facts", "cut off", lambda data: data[:-4]),
+    (".facts", "a byte more", lambda data: data + b"\0"),
+    (".facts", "a pickle", lambda data: saved(np.array([{"a": 1}], dtype=object)) + data),
+    (".facts", "a promise", lambda data: header_only("(1000000000000,)") + data),
+    (".facts", "names that are none", with_arrays(0, json_array([1]))),
+    (".facts", "names that are no JSON", with_arrays(0, np.array([7], dtype=np.uint8))),
+    (".facts", "a name that there is not", with_arrays(2, np.full(15, 1, dtype=np.int32))),
+    (".facts", "a label below zero", with_arrays(2, np.full(15, -1, dtype=np.int32))),
+    (".facts", "labels of no trend", with_arrays(1, np.full(15, 15, dtype=np.int32))),
+    (".facts", "labels less", with_arrays(1, np.zeros(14, dtype=np.int32))),
+    (".facts", "words out of order", with_arrays(9, lambda words: words[::-1])),
+    (".facts", "words less", with_arrays(9, lambda words: words[1:])),
+    (".facts", "ends that go back", with_arrays(10, lambda ends: ends[::-1])),
+    (".facts", "ends beyond numbers", with_arrays(10, lambda ends: ends + np.int64(2**62))),
+    (".facts", "words of no trend", with_arrays(11, lambda rows: rows + np.int32(15))),
+    (".facts", "words of trends below zero", with_arrays(11, lambda rows: rows - np.int32(15))),
+    (".facts", "words of another type", with_arrays(11, lambda rows: rows.astype(np.float32))),
+    (".facts", "words that are not there", with_arrays(12, np.zeros_like)),
+    (".facts", "words that are too many", with_arrays(12, lambda counts: counts * np.int32(2**30))),
+    (".facts", "lengths less", with_arrays(13, lambda lengths: lengths[:-1])),
+    (".facts", "lengths below zero", with_arrays(13, lambda lengths: -lengths)),
+    (".facts", "scenes less", with_arrays(14, lambda scenes: scenes[:-1])),
+    (".facts", "scenes below zero", with_arrays(14, lambda scenes: scenes - np.int32(1))),
+    (".facts", "scenes in place of vectors", with_arrays(14, lambda scenes: scenes + np.int32(2))),
+    (LINKS, "none", lambda data: b""),
+    (LINKS, "cut off", lambda data: data[:-4]),
+    (LINKS, "a promise", lambda data: header_only("(1000000000000,)") + data),
+    (LINKS, "of fewer trends", with_arrays(0, lambda concepts: concepts[:-1], 1, lambda weights: weights[:-1])),
+    (LINKS, "of other concepts", with_arrays(0, lambda concepts: concepts + np.int32(1))),
+    (LINKS, "below zero", with_arrays(0, lambda concepts: concepts - np.int32(1))),
+    (LINKS, "fewer", with_arrays(0, lambda concepts: concepts[:, 1:], 1, lambda weights: weights[:, 1:])),
+    (LINKS, "weights fewer", with_arrays(1, lambda weights: weights[:, 1:])),
+    (LINKS, "a line", with_arrays(0, np.ravel, 1, np.ravel)),
+    (LINKS, "no number", with_arrays(1, lambda weights: weights * np.float32(np.nan))),
+    (LINKS, "too strong", with_arrays(1, lambda weights: weights + np.float32(1))),
+    (LINKS, "too weak", with_arrays(1, lambda weights: weights - np.float32(1))),
 ]
 
 
@@ -482,3 +563,5 @@ def test_contents_that_no_publisher_writes_are_refused_by_name(
     segment = name.removesuffix(ending) if ending != ROWS_FILE else ""
     also = [ROWS_FILE, *(segment + other for other in (".owners", ".vectors", ".trends.jsonl.zst") if segment)]
     assert refused(folder, name, *(also if "less" in ending else []))
+    if ending in {".trends.jsonl.zst", ".facts"}:  # all that is needed to see it
+        assert any(name in fault for fault in faults(folder, EMBEDDER))

@@ -20,6 +20,7 @@ from indexes.snapshot import (
     Snapshot,
     current_id,
     current_manifest,
+    faults,
     open_newest,
     open_snapshot,
     publish,
@@ -27,6 +28,7 @@ from indexes.snapshot import (
     published,
     snapshot_ids,
 )
+from indexes.table import Table
 from tests.fakes import NOW, HashEmbedder, make_trend
 from trendrag.errors import CorruptSnapshot
 from trendrag.types import SnapshotInfo, Trend
@@ -58,10 +60,10 @@ def follow(directory: Path, trends: Sequence[Trend], *, hours: float = 0, keep: 
 
 
 def said(snapshot: Snapshot) -> tuple[dict[str, Trend], list[tuple[str, float]]]:
-    """Its trends, and what it finds."""
-    found = snapshot.search(EMBEDDER.embed(["latte night in the park"])[0], 99)
-    hits = [(snapshot.trends[row].id, round(cosine, 5)) for row, cosine in found if cosine > 0]
-    return {trend.id: trend for trend in snapshot.trends}, sorted(hits)
+    """Its trends, and how near each is to a query."""
+    cosines = Table(snapshot, None).signals("latte night in the park", EMBEDDER).cosine.tolist()
+    near = [(trend.id, round(cosine, 5)) for trend, cosine in zip(snapshot.trends, cosines, strict=True)]
+    return {trend.id: trend for trend in snapshot.trends}, sorted(near)
 
 
 @st.composite
@@ -135,7 +137,9 @@ def test_where_there_are_no_links_files_are_copied(tmp_path: Path, monkeypatch: 
     assert len(open_snapshot(tmp_path / second.id, EMBEDDER).trends) == len(PHRASES) - 1
 
 
-@pytest.mark.parametrize("name", ["*.vectors", "*.trends.jsonl.zst", "*.owners", "rows.npy", "manifest.json"])
+@pytest.mark.parametrize(
+    "name", ["*.vectors", "*.trends.jsonl.zst", "*.owners", "*.facts", "rows.npy", "manifest.json"]
+)
 def test_what_is_damaged_is_never_passed_on(tmp_path: Path, name: str) -> None:
     trends = [make_trend(phrase) for phrase in PHRASES]
     first = follow(tmp_path, trends)
@@ -177,6 +181,36 @@ def test_rows_that_do_not_fit_the_segments_are_refused(tmp_path: Path) -> None:
         open_snapshot(one / good.id, EMBEDDER)
 
 
+def test_a_snapshot_from_before_facts_were_kept_is_read_and_followed(tmp_path: Path) -> None:
+    trends = [make_trend(phrase) for phrase in PHRASES]
+    first = follow(tmp_path, trends)
+    before = said(open_newest(tmp_path, EMBEDDER))
+    path = tmp_path / first.id / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["files"][f"{first.id}.facts"]
+    path.write_text(json.dumps(manifest | {"seal": None}))
+    (tmp_path / first.id / f"{first.id}.facts").unlink()
+    assert said(open_newest(tmp_path, EMBEDDER)) == before
+    second = follow(tmp_path, trends, hours=1)
+    names = {file.name for file in (tmp_path / second.id).iterdir()}
+    assert {f"{first.id}.facts", f"{first.id}.vectors"} <= names
+    assert said(open_newest(tmp_path, EMBEDDER)) == before
+
+
+def test_a_line_that_is_no_trend_is_a_damaged_snapshot_that_verify_finds(tmp_path: Path) -> None:
+    info = follow(tmp_path, [make_trend("latte art")])
+    folder = tmp_path / info.id
+    data = zstandard.ZstdCompressor().compress(b'{"phrase": "latte art"}\n')
+    name = f"{info.id}.trends.jsonl.zst"
+    (folder / name).write_bytes(data)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"][name] = hashlib.sha256(data).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"seal": None}))
+    with pytest.raises(CorruptSnapshot, match=name):
+        open_snapshot(folder, EMBEDDER).trends[0]
+    assert [fault for fault in faults(folder, EMBEDDER) if info.id in fault]
+
+
 def test_a_snapshot_of_the_first_version_is_read_and_followed(tmp_path: Path) -> None:
     trends = [make_trend("latte art", summary="all about art"), make_trend("kayak night")]
     index = faiss.IndexIDMap2(faiss.IndexFlatIP(EMBEDDER.dim))
@@ -216,6 +250,6 @@ def test_trends_without_scenes_are_written_as_before_there_were_any(tmp_path: Pa
     assert "scenes" not in plain.model_dump_json()
     follow(tmp_path, [plain])
     follow(tmp_path, [staged], hours=1)
-    assert open_newest(tmp_path, EMBEDDER).trends == (staged,)
+    assert list(open_newest(tmp_path, EMBEDDER).trends) == [staged]
     follow(tmp_path, [plain], hours=2)
-    assert open_newest(tmp_path, EMBEDDER).trends == (plain,)
+    assert list(open_newest(tmp_path, EMBEDDER).trends) == [plain]

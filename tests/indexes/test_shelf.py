@@ -106,8 +106,8 @@ def test_what_is_put_there_is_used_elsewhere_and_shared_files_go_once(shelf: She
     taken = shelf.download(there, EMBEDDER, KEEP)
     assert sent
     assert sent == taken
-    # The new segment's three, and the rows; what is the same in both was there.
-    assert sent.files == 4
+    # The new segment's four, and the rows; what is the same in both was there.
+    assert sent.files == 5
     assert phrases(there) == {*many, "one more"}
     assert (there / second / f"{first}.vectors").samefile(there / first / f"{first}.vectors")
 
@@ -231,7 +231,7 @@ def test_what_is_damaged_here_is_fetched_and_not_linked(shelf: Shelf, here: Path
     shelf.upload(here, publish_at(here, 1, *many, "one more"), KEEP)
     taken = shelf.download(there, EMBEDDER, KEEP)
     assert taken
-    assert taken.files == 5
+    assert taken.files == 6
     assert phrases(there) == {*many, "one more"}
     shelf.upload(here, first, KEEP)
     shelf.download(there, EMBEDDER, KEEP)

@@ -5,9 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 
 from indexes.snapshot import current_id, current_manifest, open_newest, open_snapshot, publish, snapshot_ids
 from tests.fakes import NOW, HashEmbedder, make_trend
@@ -34,9 +31,10 @@ def test_what_is_published_is_read_back(tmp_path: Path) -> None:
     info = publish_phrases(tmp_path, *PHRASES)
     snapshot = open_newest(tmp_path, EMBEDDER)
     assert snapshot.info == info
-    assert snapshot.trends == tuple(make_trend(phrase) for phrase in PHRASES)
+    assert list(snapshot.trends) == [make_trend(phrase) for phrase in PHRASES]
     assert current_id(tmp_path) == info.id
     assert sorted(path.name for path in (tmp_path / info.id).iterdir()) == [
+        f"{info.id}.facts",
         f"{info.id}.owners",
         f"{info.id}.trends.jsonl.zst",
         f"{info.id}.vectors",
@@ -59,34 +57,18 @@ def test_a_snapshot_says_how_long_it_took_where_that_was_measured(tmp_path: Path
     assert measured.build_seconds >= 7
 
 
-@given(st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=12, unique=True), st.integers(1, 20))
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
-def test_search_agrees_with_numpy(tmp_path_factory: pytest.TempPathFactory, phrases: list[str], k: int) -> None:
-    directory = tmp_path_factory.mktemp("snapshots")
-    publish_phrases(directory, *phrases)
-    snapshot = open_newest(directory, EMBEDDER)
-    query = EMBEDDER.embed(["latte art in the first snow"])[0]
-    expected = EMBEDDER.embed(phrases) @ query
-    found = snapshot.search(query, k)
-    assert len(found) == min(k, len(phrases))
-    for row, cosine in found:
-        assert cosine == pytest.approx(float(expected[row]), abs=1e-5)
-    assert [cosine for _, cosine in found] == pytest.approx(np.sort(expected)[::-1][:k].tolist(), abs=1e-5)
-
-
-def test_a_trend_with_several_vectors_is_found_once(tmp_path: Path) -> None:
+def test_the_phrase_alone_stands_aside_where_there_is_more(tmp_path: Path) -> None:
     trends = [make_trend("latte art", summary="latte art in cups"), make_trend("snow")]
     publish(tmp_path, trends, EMBEDDER, origin="live", recorded_at=NOW, now=NOW, keep=1)
     snapshot = open_newest(tmp_path, EMBEDDER)
-    assert snapshot.index.ntotal == 3
-    rows = [row for row, _ in snapshot.search(EMBEDDER.embed(["latte art"])[0], 5)]
-    assert sorted(rows) == [0, 1]
-    assert rows[0] == 0
+    assert (snapshot.compared.owners.tolist(), snapshot.aside.owners.tolist()) == ([0, 1], [0])
+    assert np.array_equal(snapshot.aside.vectors, EMBEDDER.embed(["latte art"]))
+    assert np.array_equal(snapshot.compared.vectors, EMBEDDER.embed(["latte art. latte art in cups", "snow"]))
 
 
 def test_an_empty_snapshot_is_a_snapshot(tmp_path: Path) -> None:
     publish_phrases(tmp_path)
-    assert open_newest(tmp_path, EMBEDDER).search(EMBEDDER.embed(["x"])[0], 3) == []
+    assert list(open_newest(tmp_path, EMBEDDER).trends) == []
 
 
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:
@@ -110,7 +92,7 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-7])
 
 
-@pytest.mark.parametrize("name", ["vectors", "trends.jsonl.zst", "owners", "rows.npy", "manifest.json"])
+@pytest.mark.parametrize("name", ["vectors", "trends.jsonl.zst", "owners", "facts", "rows.npy", "manifest.json"])
 @pytest.mark.parametrize("damage", [flip_a_byte, truncate, Path.unlink], ids=["flipped", "truncated", "missing"])
 def test_a_damaged_snapshot_is_refused_and_the_newest_good_one_is_used(
     tmp_path: Path, name: str, damage: Callable[[Path], None]

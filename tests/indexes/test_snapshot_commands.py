@@ -158,11 +158,11 @@ def test_push_and_pull_say_what_they_did(
     for name in ("push", "pull"):
         assert isinstance(run(name).exception, NoSnapshot)
     first, second = publish_at(folder, 0, "tea"), publish_at(folder, 1, "coffee")
-    assert f"Snapshot {second} is current at failing://shelf (5 files copied" in run("push").stdout
+    assert f"Snapshot {second} is current at failing://shelf (6 files copied" in run("push").stdout
     assert "nothing to do" in run("push").stdout
-    assert "(5 files copied" in run("push", "--all").stdout
+    assert "(6 files copied" in run("push", "--all").stdout
     monkeypatch.setenv("TRENDRAG_DATA_DIR", str(tmp_path / "elsewhere"))
-    assert f"Snapshot {second} is in use (5 files copied" in run("pull").stdout
+    assert f"Snapshot {second} is in use (6 files copied" in run("pull").stdout
     assert "as before" in run("pull").stdout
     assert list((tmp_path / "elsewhere" / "models").glob("concepts-*.npy"))  # as after a first refresh
     assert current_id(tmp_path / "elsewhere" / "snapshots") == second

@@ -79,7 +79,7 @@ async def test_a_snapshot_that_could_not_be_put_there_is_put_there_by_the_next_r
     report = await run_refresh(ours)
     assert not report.published  # nothing has changed since
     assert report.shelved
-    assert (report.shelved.error, report.shelved.files) == (None, 5)
+    assert (report.shelved.error, report.shelved.files) == (None, 6)
     pointer = Shelf(URL).current()
     assert pointer
     assert pointer.id == current_id(ours.snapshots_dir)
@@ -129,4 +129,4 @@ def test_the_command_says_when_replicas_do_not_get_it(
     FailingFileSystem.left = None
     result = CliRunner().invoke(command, [])
     assert result.exit_code == 0
-    assert f"On {URL}: 5 files copied" in result.stdout
+    assert f"On {URL}: 6 files copied" in result.stdout

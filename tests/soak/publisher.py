@@ -9,16 +9,20 @@ time a damaged one is current first. The parent publishes number 0.
 import select
 import shutil
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from indexes.concepts import Concepts, read_concepts
 from indexes.embedder import Embedder, open_embedder
 from indexes.segments import Keys, rows_of
 from indexes.snapshot import make_current, publish_rows, published
+from tests.indexes.oracle import concepts_of
 from trendrag.settings import default_data_dir
 from trendrag.types import Trend
 
 TRENDS, FRESH, KEEP = 2_000, 5, 3
+CONCEPTS = 20
 _SUBJECTS = "coffee", "snow", "a football final", "pumpkins", "a new phone", "goats", "an old song", "the sea", "tulips"
 _SCENES = "in the morning", "on a train", "at the lake", "with friends", "after the rain", "for beginners", "by night"
 
@@ -35,7 +39,7 @@ def trends_of(number: int, now: datetime) -> list[Trend]:
     ]
 
 
-def publish_number(folder: Path, number: int, embedder: Embedder) -> str:
+def publish_number(folder: Path, number: int, embedder: Embedder, concepts: Concepts) -> str:
     now = datetime.now(UTC)
     trends = trends_of(number, now)
     rows = rows_of(trends)
@@ -54,7 +58,14 @@ def publish_number(folder: Path, number: int, embedder: Embedder) -> str:
         recorded_at=now,
         now=now,
         keep=KEEP,
+        concepts=concepts,
     ).id
+
+
+def some_concepts(embedder: Embedder) -> Concepts:
+    """As many of ours as can be made in a few seconds."""
+    made = concepts_of([(each.about, each.scenes) for each in read_concepts()[:CONCEPTS]], embedder)
+    return replace(made, digest="0123456789abcdef")
 
 
 def publish_damaged(folder: Path, name: str) -> str:
@@ -69,6 +80,7 @@ def publish_damaged(folder: Path, name: str) -> str:
 
 def main(folder: Path, pause: float) -> None:
     embedder = open_embedder(default_data_dir() / "models")
+    concepts = some_concepts(embedder)
     number, name = 0, ""
     while not select.select([sys.stdin], [], [], pause)[0]:
         number += 1
@@ -79,7 +91,7 @@ def main(folder: Path, pause: float) -> None:
                 name
             ):  # what follows a damaged one shares nothing with it, and making all anew takes longer than a second
                 make_current(folder, name)
-            name = publish_number(folder, number, embedder)
+            name = publish_number(folder, number, embedder, concepts)
             print(number, name, flush=True)  # noqa: T201  (its answer)
 
 

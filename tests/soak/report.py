@@ -8,7 +8,7 @@ _PAGE = """\
 
 `make bench-soak` wrote this. {readers} readers ask one after the other, with the real embedder, {trends:,} trends and a
 part of the concepts: {quiet:.0f} s from one snapshot, then {swapping:.0f} s while another process publishes one every
-{pause:.0f} s; every tenth time a damaged one. The publisher uses the same cores. `tests/soak/` has it all.
+{pause:.0f} s; every tenth time a damaged one. The publisher uses the same cores. No question is asked twice.
 
 | | quiet | swapping | ratio (aim: ≤ 2) |
 | --- | --- | --- | --- |

@@ -9,27 +9,26 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 
-from indexes.concepts import Concepts, read_concepts
 from indexes.embedder import Embedder
 from indexes.retriever import TrendRetriever
-from tests.indexes.test_oracle import concepts_of
-from tests.soak.publisher import publish_number
+from tests.soak.publisher import publish_number, some_concepts
 from trendrag.types import Retrieval, TrendFilters
 
 QUIET, SWAPPING, PAUSE = 20.0, 60.0, 1.0
 """Seconds without and with new snapshots, and between two of these."""
 READERS = 4
-CONCEPTS = 20
 QUERIES = (
     "a cup of coffee on a wooden table, first snow outside the window",
     "grandpa laughs while a goat jumps over the fence",
     "old records on the floor, an old song, tulips by the sea",
     "we won! everybody is hugging after the football final",
 )
+_ASKED = count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +55,16 @@ class Soaked:
     rss: tuple[int, int, int]
 
 
-def some_concepts(embedder: Embedder) -> Concepts:
-    """As many of ours as can be made in a few seconds."""
-    return concepts_of([(each.about, each.scenes) for each in read_concepts()[:CONCEPTS]], embedder)
-
-
 async def soak(folder: Path, embedder: Embedder) -> Soaked:
-    published = {publish_number(folder, 0, embedder): 0}
+    concepts = await asyncio.to_thread(some_concepts, embedder)
+    published = {publish_number(folder, 0, embedder, concepts): 0}
     retriever = TrendRetriever(
         folder,
         embedder,
         k=8,
         threshold=0.0,
         max_age=timedelta(hours=72),
-        concepts=await asyncio.to_thread(some_concepts, embedder),
+        concepts=concepts,
     )
     failures: list[str] = []
     await load(retriever, 2.0, failures)  # warms up
@@ -92,13 +87,12 @@ async def load(retriever: TrendRetriever, seconds: float, failures: list[str]) -
     reads: list[Read] = []
     end = time.monotonic() + seconds
 
-    async def reader(number: int) -> None:
-        asked = number
+    async def reader() -> None:
         while (began := time.monotonic()) < end:
-            asked += 1
+            asked = next(_ASKED)
             try:
                 # No question is asked twice, so that none is answered from memory.
-                query = f"{QUERIES[asked % len(QUERIES)]} {number}.{asked}"
+                query = f"{QUERIES[asked % len(QUERIES)]} {asked}"
                 answer = await retriever.retrieve(query, TrendFilters())
             except Exception as error:  # noqa: BLE001  (told, and the others go on)
                 failures.append(repr(error))
@@ -108,7 +102,7 @@ async def load(retriever: TrendRetriever, seconds: float, failures: list[str]) -
                 continue
             reads.append(_read(began, time.monotonic() - began, answer))
 
-    await asyncio.gather(*(reader(number) for number in range(READERS)))
+    await asyncio.gather(*(reader() for _ in range(READERS)))
     return reads
 
 

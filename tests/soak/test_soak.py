@@ -14,9 +14,9 @@ from tests.soak.report import report, torn
 from tests.soak.soak import Soaked, soak
 from trendrag.settings import default_data_dir
 
-KEPT = 128 * 2**20
-"""Bytes that the process may be larger by than before the first swap. Wide: it finds a snapshot (some 20 MiB here) that
-is kept for every swap, not one that is kept now and then; benchmarks/soak.md has what was seen."""
+KEPT = 64 * 2**20
+"""Bytes that the process may be larger by than before the first swap. Wide: it finds a snapshot that is kept for
+every swap, not one that is kept now and then; benchmarks/soak.md has what was seen."""
 
 
 @pytest.fixture(scope="module")
