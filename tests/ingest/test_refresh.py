@@ -44,6 +44,7 @@ def hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     """``run_refresh`` with the weightless embedder."""
     monkeypatch.setattr(ingest.refresh, "open_embedder", lambda _models_dir: HashEmbedder())
     monkeypatch.setattr("indexes.embedder.open_embedder", lambda _models_dir: HashEmbedder())  # for the scenes
+    monkeypatch.setattr("indexes.concepts.make_concepts", lambda *_: None)  # whose number takes its time
 
 
 async def sample_refresh(settings: Settings, store: ObservationStore) -> RefreshReport:
