@@ -12,7 +12,7 @@ from trendrag.types import Trend
 
 Scores = npt.NDArray[np.float32]
 
-SAME = 0.64
+SAME = 0.5
 """From this cosine on two trends are one to a reader."""
 LEXICAL_HALF = 6.0
 """The BM25 score that counts half as much as any could."""
