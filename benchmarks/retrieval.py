@@ -29,8 +29,8 @@ import numpy as np
 from indexes.concepts import Concepts, make_concepts, open_concepts, read_concepts
 from indexes.embedder import MiniLMEmbedder, Vectors, open_embedder
 from indexes.gloss import gloss
+from indexes.publishing import publish
 from indexes.retriever import TrendRetriever
-from indexes.snapshot import publish
 from indexes.table import clauses
 from trendrag.settings import RetrievalSettings, default_data_dir
 from trendrag.types import Evidence, Trend, TrendFilters

@@ -30,9 +30,10 @@ from evals.measures.recall import recall
 from evals.measures.shares import repeats, share
 from indexes.concepts import Concepts
 from indexes.embedder import Embedder
+from indexes.publishing import publish
 from indexes.relevance import distinct, relevance, wanted
 from indexes.retriever import LOOKED_AT, TrendRetriever
-from indexes.snapshot import Snapshot, open_newest, publish
+from indexes.snapshot import Snapshot, open_newest
 from indexes.table import Table
 from ingest.observation import Intake, Kind, Observation, Origin, joined_form
 from ingest.pipeline import decide

@@ -117,7 +117,7 @@ def trends(
 def _withheld(as_json: bool) -> None:
     import json
 
-    from indexes.snapshot import current_id
+    from indexes.manifest import current_id
     from indexes.withheld import read_withheld
     from trendrag.errors import NoSnapshot
     from trendrag.settings import load_settings

@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from indexes.concepts import Concepts, open_concepts
 from indexes.embedder import Embedder
+from indexes.manifest import current_id
 from indexes.recent import Recent, RememberingEmbedder
 from indexes.relevance import Scores, distinct, relevance, wanted
-from indexes.snapshot import Snapshot, current_id, open_newest
+from indexes.snapshot import Snapshot, open_newest
 from indexes.table import Table
 from trendrag.errors import SnapshotError
 from trendrag.types import Retrieval, RetrievedTrend, SnapshotInfo, Trend, TrendFilters

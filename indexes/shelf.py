@@ -27,20 +27,18 @@ from pathlib import Path
 from typing import Any, Self
 
 from indexes.embedder import Embedder
-from indexes.snapshot import (
+from indexes.files import link, sync_directory, write_file
+from indexes.manifest import (
     ID,
     Manifest,
     check_embedder,
     current_id,
-    link,
     make_current,
     parse_manifest,
     read_manifest,
     remove_old,
     snapshot_ids,
     superseded,
-    sync_directory,
-    write_file,
 )
 from trendrag.errors import ConfigurationError, CorruptSnapshot, ShelfError, SnapshotError
 from trendrag.settings import Settings

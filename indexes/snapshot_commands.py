@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from indexes.manifest import Manifest
     from indexes.shelf import Shelf
-    from indexes.snapshot import Manifest
     from trendrag.settings import Settings
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -40,7 +40,7 @@ def list_snapshots(as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from indexes.snapshot import current_id, read_manifest, snapshot_ids
+    from indexes.manifest import current_id, read_manifest, snapshot_ids
     from trendrag.settings import load_settings
     from trendrag.text import age
 
@@ -87,7 +87,8 @@ def verify(ids: tuple[str, ...], as_json: bool) -> None:
     is whole.
     """
     from indexes.embedder import open_embedder
-    from indexes.snapshot import faults, snapshot_ids
+    from indexes.manifest import snapshot_ids
+    from indexes.snapshot import faults
     from trendrag.settings import load_settings
 
     settings = load_settings()
@@ -120,8 +121,9 @@ def rollback(snapshot_id: str | None) -> None:
     Where TRENDRAG_SNAPSHOTS__URL is set, it becomes current there too, and servers on other machines change over.
     """
     from indexes.embedder import open_embedder
+    from indexes.manifest import current_id, make_current, snapshot_ids
     from indexes.shelf import Shelf
-    from indexes.snapshot import current_id, faults, make_current, snapshot_ids
+    from indexes.snapshot import faults
     from trendrag.errors import CorruptSnapshot, NoSnapshot, ShelfError
     from trendrag.settings import load_settings
 
@@ -170,7 +172,8 @@ def show(snapshot_id: str | None, count: int, as_json: bool) -> None:
     from rich.text import Text
 
     from indexes.embedder import open_embedder
-    from indexes.snapshot import current_id, open_snapshot, read_manifest
+    from indexes.manifest import current_id, read_manifest
+    from indexes.snapshot import open_snapshot
     from trendrag.errors import NoSnapshot
     from trendrag.settings import load_settings
 
@@ -207,7 +210,7 @@ def push(snapshot_id: str | None, again: bool) -> None:
     That called ID, or the current one. Refreshes do this by themselves; only a sample goes there by hand alone. Files
     that are there already are not copied again.
     """
-    from indexes.snapshot import current_id
+    from indexes.manifest import current_id
     from trendrag.errors import NoSnapshot
     from trendrag.settings import load_settings
 
@@ -230,7 +233,7 @@ def pull() -> None:
     """
     from indexes.commands import prepare_scenes
     from indexes.embedder import open_embedder
-    from indexes.snapshot import current_id
+    from indexes.manifest import current_id
     from trendrag.errors import NoSnapshot
     from trendrag.settings import load_settings
 
@@ -283,7 +286,7 @@ def _tell(elsewhere: dict[str, str | None] | None) -> None:
 
 def _known(settings: "Settings", given: str) -> str:
     """The id, or the only one that begins so."""
-    from indexes.snapshot import snapshot_ids
+    from indexes.manifest import snapshot_ids
     from trendrag.errors import NoSnapshot
 
     found = [each for each in snapshot_ids(settings.snapshots_dir) if each.startswith(given)]

@@ -16,5 +16,5 @@
     check.py       one source by itself, nothing stored; recognise.py says what some bytes are
     source_file.py the user's list, appended to; source_commands.py and source_report.py show both
 
-Knows nothing of serving. What leaves is a snapshot directory, written by ``indexes.snapshot``.
+Knows nothing of serving. What leaves is a snapshot directory, written by ``indexes.publishing``.
 """

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollecto
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from indexes.snapshot import current_manifest
+from indexes.manifest import current_manifest
 from ingest.sources import load_sources
 from ingest.states import FetchStates
 from ingest.store import ObservationStore

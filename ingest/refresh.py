@@ -24,9 +24,10 @@ import numpy as np
 from indexes.concepts import open_concepts
 from indexes.embedder import Embedder, open_embedder
 from indexes.embedding_cache import CachedEmbedder
+from indexes.manifest import current_manifest
+from indexes.publishing import publish_rows, published
 from indexes.segments import Load, Rows
 from indexes.shelf import Shelf
-from indexes.snapshot import current_manifest, publish_rows, published
 from ingest.book.keeping import Standing, Times, advance, kept_back, standing, trends
 from ingest.book.topics import GateJudge, Judge
 from ingest.fetcher import Fetcher, HttpFetcher

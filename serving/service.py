@@ -10,9 +10,9 @@ from langchain_core.runnables import Runnable
 
 from indexes.embedder import Embedder, open_embedder
 from indexes.following import following
+from indexes.manifest import current_id
 from indexes.retriever import TrendRetriever
 from indexes.shelf import Shelf
-from indexes.snapshot import current_id
 from trendrag.chain import build_caption_chain
 from trendrag.ports import Describer, Judge, Writer
 from trendrag.settings import Settings

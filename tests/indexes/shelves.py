@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
 
+from indexes.publishing import publish_rows, published
 from indexes.segments import rows_of
-from indexes.snapshot import publish_rows, published
 from tests.fakes import NOW, HashEmbedder, make_trend
 
 EMBEDDER = HashEmbedder()

@@ -8,8 +8,9 @@ import pytest
 
 from indexes import concepts as module
 from indexes.concepts import Concept, Concepts, link, make_concepts, open_concepts, read_concepts
+from indexes.publishing import publish
 from indexes.retriever import TrendRetriever
-from indexes.snapshot import open_newest, publish
+from indexes.snapshot import open_newest
 from tests.fakes import NOW, HashEmbedder, make_trend
 from tests.indexes.test_retriever import ALL
 from trendrag.types import TrendFilters

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from indexes.following import following
+from indexes.manifest import current_id
 from indexes.shelf import Shelf, Transfer
-from indexes.snapshot import current_id
 from tests.indexes.shelves import EMBEDDER, FailingFileSystem, publish_at
 
 OFTEN_S = 0.001

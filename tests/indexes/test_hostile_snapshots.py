@@ -19,9 +19,10 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from indexes.publishing import publish, publish_rows, published
 from indexes.retriever import TrendRetriever
 from indexes.segments import ROW, ROWS_FILE, rows_of
-from indexes.snapshot import Snapshot, faults, open_snapshot, publish, publish_rows, published
+from indexes.snapshot import Snapshot, faults, open_snapshot
 from indexes.table import Table
 from indexes.withheld import WITHHELD_FILE, Withheld, read_withheld
 from tests.fakes import NOW, HashEmbedder, make_trend

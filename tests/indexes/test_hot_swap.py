@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from indexes.manifest import make_current
+from indexes.publishing import publish
 from indexes.retriever import TrendRetriever
-from indexes.snapshot import make_current, open_snapshot, publish
+from indexes.snapshot import open_snapshot
 from tests.fakes import NOW, HashEmbedder, make_trend
 from trendrag.types import Retrieval, TrendFilters
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from indexes.concepts import FLOOR
 from indexes.embedder import Embedder, Vectors
+from indexes.publishing import publish
 from indexes.relevance import SAME
 from indexes.retriever import TrendRetriever
-from indexes.snapshot import open_newest, publish
+from indexes.snapshot import open_newest
 from tests.fakes import NOW, HashEmbedder, make_trend
 from tests.indexes.oracle import ConceptTexts, Oracle, concepts_of
 from trendrag.types import Trend, TrendFilters

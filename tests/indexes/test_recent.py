@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexes.embedder import Vectors
+from indexes.publishing import publish
 from indexes.recent import MAX_TEXTS, Recent, RememberingEmbedder
 from indexes.retriever import ANSWER_SECONDS, TrendRetriever
-from indexes.snapshot import open_newest, publish
+from indexes.snapshot import open_newest
 from tests.fakes import NOW, HashEmbedder, make_trend
 from trendrag.types import TrendFilters
 

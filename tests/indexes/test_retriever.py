@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from indexes.publishing import publish
 from indexes.retriever import TrendRetriever
-from indexes.snapshot import publish
 from tests.fakes import NOW, HashEmbedder, make_trend
 from trendrag.types import Origin, Trend, TrendFilters
 

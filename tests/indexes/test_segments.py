@@ -15,19 +15,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from indexes.manifest import current_id, current_manifest, snapshot_ids
+from indexes.publishing import publish, publish_rows, published
 from indexes.segments import ROWS_FILE, Keys, rows_of
-from indexes.snapshot import (
-    Snapshot,
-    current_id,
-    current_manifest,
-    faults,
-    open_newest,
-    open_snapshot,
-    publish,
-    publish_rows,
-    published,
-    snapshot_ids,
-)
+from indexes.snapshot import Snapshot, faults, open_newest, open_snapshot
 from indexes.table import Table
 from tests.fakes import NOW, HashEmbedder, make_trend
 from trendrag.errors import CorruptSnapshot

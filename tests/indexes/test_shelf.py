@@ -14,8 +14,9 @@ import fsspec
 import pytest
 from moto.server import ThreadedMotoServer
 
+from indexes.manifest import current_id, snapshot_ids
 from indexes.shelf import Shelf
-from indexes.snapshot import current_id, open_newest, snapshot_ids
+from indexes.snapshot import open_newest
 from tests.fakes import HashEmbedder
 from tests.indexes.shelves import EMBEDDER, FailingFileSystem, publish_at
 from trendrag.errors import ConfigurationError, CorruptSnapshot, ShelfError, SnapshotError

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import indexes.shelf
+from indexes.manifest import current_id, snapshot_ids
 from indexes.shelf import Shelf
-from indexes.snapshot import current_id, open_newest, snapshot_ids
+from indexes.snapshot import open_newest
 from tests.indexes.shelves import EMBEDDER, FailingFileSystem, publish_at
 from trendrag.errors import ShelfError
 

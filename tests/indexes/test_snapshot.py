@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexes.snapshot import current_id, current_manifest, open_newest, open_snapshot, publish, snapshot_ids
+from indexes.manifest import current_id, current_manifest, snapshot_ids
+from indexes.publishing import publish
+from indexes.snapshot import open_newest, open_snapshot
 from tests.fakes import NOW, HashEmbedder, make_trend
 from trendrag.errors import CorruptSnapshot, NoSnapshot
 from trendrag.types import SnapshotInfo

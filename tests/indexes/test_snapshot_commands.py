@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from indexes.manifest import current_id, snapshot_ids
+from indexes.publishing import publish, publish_rows, published
 from indexes.segments import rows_of
 from indexes.shelf import Shelf
-from indexes.snapshot import current_id, publish, publish_rows, published, snapshot_ids
 from indexes.snapshot_commands import snapshot
 from tests.fakes import NOW, HashEmbedder, make_trend
 from tests.indexes.shelves import FailingFileSystem

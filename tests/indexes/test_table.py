@@ -16,9 +16,10 @@ from indexes import concepts as module
 from indexes.concepts import Concept, Concepts, make_concepts
 from indexes.lexical import K1, B, words
 from indexes.products import inner_products
+from indexes.publishing import publish_rows, published
 from indexes.relevance import LEXICAL_HALF
 from indexes.segments import rows_of
-from indexes.snapshot import Snapshot, open_newest, open_snapshot, publish_rows, published
+from indexes.snapshot import Snapshot, open_newest, open_snapshot
 from indexes.table import SCENE_DISCOUNT, Table, clauses, passes
 from tests.fakes import NOW, HashEmbedder, make_trend
 from tests.indexes.test_segments import worlds

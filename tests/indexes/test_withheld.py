@@ -5,7 +5,8 @@ import pytest
 from click.testing import CliRunner
 
 from indexes.commands import trends
-from indexes.snapshot import open_newest, publish
+from indexes.publishing import publish
+from indexes.snapshot import open_newest
 from indexes.withheld import WITHHELD_FILE, Withheld, read_withheld
 from tests.fakes import NOW, HashEmbedder, make_trend
 from trendrag.errors import CorruptSnapshot

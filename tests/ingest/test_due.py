@@ -9,7 +9,8 @@ from click.testing import CliRunner
 from pydantic import SecretStr
 
 import ingest.refresh
-from indexes.snapshot import current_id, open_newest
+from indexes.manifest import current_id
+from indexes.snapshot import open_newest
 from ingest.commands import refresh as command
 from ingest.fetcher import Fetched, Fetcher, HttpFetcher, HttpStatus, NotModified
 from ingest.leader import named_lock

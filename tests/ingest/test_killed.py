@@ -21,7 +21,8 @@ import pytest
 from sqlalchemy import select
 
 from indexes.embedder import Embedder, open_embedder
-from indexes.snapshot import current_id, open_newest, open_snapshot
+from indexes.manifest import current_id
+from indexes.snapshot import open_newest, open_snapshot
 from ingest.schema import ObservationRow
 from ingest.states import FetchStates
 from ingest.store import ObservationStore

@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 import ingest.refresh
-from indexes.snapshot import current_id, open_newest
+from indexes.manifest import current_id
+from indexes.snapshot import open_newest
 from ingest.commands import refresh as command
 from ingest.fetcher import Fetched, HttpStatus
 from ingest.read import SourceReport

@@ -11,8 +11,9 @@ from click.testing import CliRunner
 from pydantic import SecretStr
 
 import ingest.refresh
+from indexes.manifest import current_id
 from indexes.shelf import Shelf
-from indexes.snapshot import current_id, open_newest
+from indexes.snapshot import open_newest
 from ingest.commands import refresh as command
 from ingest.fetcher import Fetcher
 from ingest.refresh import run_refresh

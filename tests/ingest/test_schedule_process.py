@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from indexes.snapshot import current_id
+from indexes.manifest import current_id
 from tests.ingest.server import serving
 from trendrag.settings import Settings, default_data_dir
 

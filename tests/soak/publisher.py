@@ -15,8 +15,9 @@ from pathlib import Path
 
 from indexes.concepts import Concepts, read_concepts
 from indexes.embedder import Embedder, open_embedder
+from indexes.manifest import make_current
+from indexes.publishing import publish_rows, published
 from indexes.segments import Keys, rows_of
-from indexes.snapshot import make_current, publish_rows, published
 from tests.indexes.oracle import concepts_of
 from trendrag.settings import default_data_dir
 from trendrag.types import Trend

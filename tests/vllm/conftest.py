@@ -75,7 +75,7 @@ def model_settings(vllm: Vllm, **changes: object) -> ModelSettings:
 def data_dir(tmp_path: Path) -> Path:
     """A data directory with the checkout's weights and a snapshot of two trends, last seen just now."""
     from indexes.embedder import open_embedder
-    from indexes.snapshot import publish
+    from indexes.publishing import publish
 
     folder = tmp_path / "data"
     folder.mkdir()

@@ -17,7 +17,8 @@ from sqlalchemy import func, select
 
 from indexes.embedder import Embedder
 from indexes.embedding_cache import CachedEmbedder
-from indexes.snapshot import Snapshot, open_newest, snapshot_ids
+from indexes.manifest import snapshot_ids
+from indexes.snapshot import Snapshot, open_newest
 from ingest.fetcher import Fetched, HttpFetcher
 from ingest.refresh import RefreshReport, refresh
 from ingest.schedule import Schedule
