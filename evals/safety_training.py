@@ -1,4 +1,5 @@
-"""Trains the safety gate's classifier: ``python -m evals.safety_training``. numpy only; minutes on two cores.
+"""Trains the safety gate's classifier: ``python -m evals.safety_training``. numpy only; half an hour on two
+cores, and 6 GB of memory.
 
 Penalised logistic regression in its dual form (kernel logistic regression by Newton's method): with more features than
 cases, n × n is the smaller system. Features, and what a case's instances are, come from ``ingest.safety_model``, so

@@ -41,8 +41,8 @@ class Weights:
     bridge: float
 
 
-WITH_CONCEPTS = Weights(bias=-9.73, cosine=5.18, lexical=1.72, bridge=16.84)
-WITHOUT_CONCEPTS = Weights(bias=-5.93, cosine=10.44, lexical=2.60, bridge=0.0)
+WITH_CONCEPTS = Weights(bias=-9.89, cosine=6.76, lexical=1.25, bridge=16.20)
+WITHOUT_CONCEPTS = Weights(bias=-6.01, cosine=10.93, lexical=2.12, bridge=0.0)
 
 
 def relevance(signals: Signals) -> Scores:

@@ -47,7 +47,7 @@ class ModelSettings(Section):
 class RetrievalSettings(Section):
     k: int = Field(default=8, ge=1, le=50, description="how many trends the model is offered at most")
     threshold: float = Field(
-        default=0.05, ge=0, le=1, description="probability below which a trend does not fit, and none is offered"
+        default=0.04, ge=0, le=1, description="probability below which a trend does not fit, and none is offered"
     )
     judge: Literal["none", "model"] = Field(
         default="none",
