@@ -50,7 +50,7 @@ class Oracle:
 
     def answer(self, query: str, filters: TrendFilters) -> tuple[Hit, ...]:
         fitting = [hit for hit in self.rated(query, filters) if hit.chance >= self.threshold]
-        fitting.sort(key=lambda hit: (-round(hit.score, 9), hit.trend.id))
+        fitting.sort(key=lambda hit: (-hit.score, hit.trend.id))
         kept: list[Hit] = []
         for hit in fitting[: LOOKED_AT * self.k]:
             if not any(self._same(hit.trend, other.trend) for other in kept):

@@ -118,7 +118,7 @@ def clear(oracle: Oracle, query: str, filters: TrendFilters) -> bool:
     pairs = list(combinations(rated, 2))
     return not (
         any(abs(hit.chance - oracle.threshold) < CLOSE for hit in rated)
-        or any(1e-9 < abs(one.score - other.score) < CLOSE for one, other in pairs)
+        or any(0 < abs(one.score - other.score) < CLOSE for one, other in pairs)
         or any(abs(oracle.alike(one.trend, other.trend) - SAME) < CLOSE for one, other in pairs)
         # The weight of a concept is steepest where it begins.
         or any(abs(near - FLOOR) < 0.01 for hit in rated for near in oracle.nearness(hit.trend))
