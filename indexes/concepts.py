@@ -143,7 +143,8 @@ def read_concepts() -> tuple[Concept, ...]:
 def open_concepts(embedder: Embedder, directory: Path) -> Concepts | None:
     """The concepts with the vectors that ``make_concepts`` left in ``directory``; None where it has not, or in vain."""
     known = read_concepts()
-    path = directory / _name(known, embedder)
+    digest = _digest(known, embedder)
+    path = directory / _name(digest)
     try:
         vectors = np.load(path, allow_pickle=False)
     except FileNotFoundError:
@@ -154,7 +155,7 @@ def open_concepts(embedder: Embedder, directory: Path) -> Concepts | None:
     if vectors.shape != (len(_texts(known)), embedder.dim):
         logger.warning("%s does not hold what its name says", path)
         return None
-    return _concepts(known, vectors, embedder)
+    return _concepts(known, vectors, digest)
 
 
 def make_concepts(
@@ -170,7 +171,8 @@ def make_concepts(
         return found
     known = read_concepts()
     vectors = _embedded(_texts(known), embedder, on_progress)
-    path = directory / _name(known, embedder)
+    digest = _digest(known, embedder)
+    path = directory / _name(digest)
     draft = directory / f".{path.name}.{secrets.token_hex(4)}"
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -181,7 +183,7 @@ def make_concepts(
         logger.warning("%s can't be written: %s", path, error)
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
-    return _concepts(known, vectors, embedder)
+    return _concepts(known, vectors, digest)
 
 
 def _embedded(
@@ -241,8 +243,8 @@ def _texts(known: Sequence[Concept]) -> list[str]:
     return [text for each in known for text in each.about] + [text for each in known for text in each.scenes]
 
 
-def _name(known: Sequence[Concept], embedder: Embedder) -> str:
-    return f"concepts-{_digest(known, embedder)[:16]}.npy"
+def _name(digest: str) -> str:
+    return f"concepts-{digest[:16]}.npy"
 
 
 def _digest(known: Sequence[Concept], embedder: Embedder) -> str:
@@ -252,10 +254,10 @@ def _digest(known: Sequence[Concept], embedder: Embedder) -> str:
     return digest.hexdigest()
 
 
-def _concepts(known: Sequence[Concept], vectors: npt.NDArray[np.float16], embedder: Embedder) -> Concepts:
+def _concepts(known: Sequence[Concept], vectors: npt.NDArray[np.float16], texts_digest: str) -> Concepts:
     abouts, scenes = ([len(each.about) for each in known], [len(each.scenes) for each in known])
     wide, split = vectors.astype(np.float32), sum(abouts)
-    made_by = f"{_digest(known, embedder)} {abouts} {NEAREST} {FLOOR} {EXPONENT} {_LINKING}"
+    made_by = f"{texts_digest} {abouts} {NEAREST} {FLOOR} {EXPONENT} {_LINKING}"
     digest = hashlib.sha256(made_by.encode()).hexdigest()[:16]
     return Concepts(wide[:split], _starts(abouts), wide[split:], _starts(scenes), digest)
 

@@ -80,6 +80,7 @@ def publish(
     trends: Sequence[Trend],
     embedder: Embedder,
     *,
+    before: Published | None = None,
     origin: Origin,
     recorded_at: datetime | None,
     now: datetime,
@@ -88,7 +89,7 @@ def publish(
     withheld: Sequence[Withheld] = (),
     concepts: Concepts | None = None,
 ) -> SnapshotInfo:
-    """Writes ``trends`` as a new snapshot that shares nothing with others; the rest is as for ``publish_rows``."""
+    """``publish_rows`` of ``trends`` that are all in memory."""
     rows = rows_of(trends)
     by_key = dict(zip(rows["key"].tolist(), trends, strict=True))
     return publish_rows(
@@ -96,7 +97,7 @@ def publish(
         rows,
         lambda keys: [by_key[key] for key in keys.tolist()],
         embedder,
-        before=None,
+        before=before,
         origin=origin,
         recorded_at=recorded_at,
         now=now,
@@ -139,34 +140,39 @@ def publish_rows(
     draft.mkdir()
     try:
         files: dict[str, str] = {}
-        segments = list(old[: to_do.kept])
-        for file in (file for segment in segments for file in segment.files if before):
-            assert before is not None  # noqa: S101  (there are segments)
+
+        def shared(file: str) -> bool:
+            """Whether the snapshot before has the file, which then has a second name here."""
+            if before is None or file not in before.manifest.files:
+                return False
             link(before.directory / file, draft / file)
             files[file] = before.manifest.files[file]
+            return True
+
+        def write_whole(file: str, data: bytes) -> None:
+            with Draft(draft / file) as made:
+                made.write(data)
+            files[file] = made.sha256
+
+        moved = list(zip(old[to_do.kept :], to_do.moved, strict=True))
+        segments = list(old[: to_do.kept])
+        for segment in segments:
+            for file in segment.files:
+                shared(file)
         count = len(to_do.moved_rows) + len(to_do.fresh)
         if count:
             segments.append(Segment(name=name, rows=count))
             with contextlib.ExitStack() as opened:
                 one, two, three = (opened.enter_context(Draft(draft / file)) for file in segments[-1].files)
-                moved = zip(old[to_do.kept :], to_do.moved, strict=True)
                 taken = [(before.directory, segment, mask) for segment, mask in moved] if before else []
                 write((one, two, three), taken, to_do.fresh["key"], load, embedder)
             files |= {each.path.name: each.sha256 for each in (one, two, three)}
         for segment in segments:
-            for file in (segment.facts, *([segment.links(concepts.digest)] if concepts and concepts.digest else [])):
-                if before and file in before.manifest.files:
-                    link(before.directory / file, draft / file)
-                    files[file] = before.manifest.files[file]
-                    continue
-                with Draft(draft / file) as made:
-                    if file == segment.facts or concepts is None:
-                        made.write(_facts(draft, segment))
-                    else:
-                        again = zip(old[to_do.kept :], to_do.moved, strict=True) if segment.name == name else ()
-                        carried = _carried(before, tuple(again), concepts) if before else []
-                        made.write(_links(draft, segment, concepts, embedder.dim, carried))
-                files[file] = made.sha256
+            if not shared(segment.facts):
+                write_whole(segment.facts, _facts(draft, segment))
+            if concepts and concepts.digest and not shared(segment.links(concepts.digest)):
+                carried = _carried(before, moved, concepts) if before and segment.name == name else []
+                write_whole(segment.links(concepts.digest), _links(draft, segment, concepts, embedder.dim, carried))
         with Draft(draft / ROWS_FILE) as standing:
             np.lib.format.write_array(standing, np.concatenate([to_do.keep, to_do.moved_rows, to_do.fresh]))
         with Draft(draft / WITHHELD_FILE) as kept_back:

@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
 
-from indexes.publishing import publish_rows, published
-from indexes.segments import rows_of
+from indexes.publishing import publish, published
 from tests.fakes import NOW, HashEmbedder, make_trend
 
 EMBEDDER = HashEmbedder()
@@ -16,20 +15,9 @@ EMBEDDER = HashEmbedder()
 
 def publish_at(folder: Path, hours: int, *phrases: str, keep: int = 9) -> str:
     """A snapshot that shares its files with the one before it, as a refresh publishes it."""
-    trends = {trend.id: trend for trend in map(make_trend, phrases)}
-    rows = rows_of(list(trends.values()))
-    by_key = dict(zip(rows["key"].tolist(), trends.values(), strict=True))
-    return publish_rows(
-        folder,
-        rows,
-        lambda keys: [by_key[key] for key in keys.tolist()],
-        EMBEDDER,
-        before=published(folder, EMBEDDER),
-        origin="live",
-        recorded_at=NOW,
-        now=NOW + timedelta(hours=hours),
-        keep=keep,
-    ).id
+    trends = list({trend.id: trend for trend in map(make_trend, phrases)}.values())
+    now, before = NOW + timedelta(hours=hours), published(folder, EMBEDDER)
+    return publish(folder, trends, EMBEDDER, before=before, origin="live", recorded_at=NOW, now=now, keep=keep).id
 
 
 class FailingFileSystem(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types

@@ -16,9 +16,8 @@ from indexes import concepts as module
 from indexes.concepts import Concept, Concepts, make_concepts
 from indexes.lexical import K1, B, words
 from indexes.products import inner_products
-from indexes.publishing import publish_rows, published
+from indexes.publishing import publish, published
 from indexes.relevance import LEXICAL_HALF
-from indexes.segments import rows_of
 from indexes.snapshot import Snapshot, open_newest, open_snapshot
 from indexes.table import SCENE_DISCOUNT, Table, clauses, passes
 from tests.fakes import NOW, HashEmbedder, make_trend
@@ -46,12 +45,9 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def follow(directory: Path, trends: Sequence[Trend], hours: int, concepts: Concepts | None) -> SnapshotInfo:
-    rows = rows_of(trends)
-    by_key = dict(zip(rows["key"].tolist(), trends, strict=True))
-    return publish_rows(
+    return publish(
         directory,
-        rows,
-        lambda keys: [by_key[key] for key in keys.tolist()],
+        trends,
         EMBEDDER,
         before=published(directory, EMBEDDER),
         origin="live",
