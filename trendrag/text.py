@@ -49,6 +49,8 @@ def clean_line(text: str, max_chars: int) -> str:
 def clean_output(text: str) -> str:
     """A piece of a model's text without control and format characters; lines and emoji stay. Pieces clean one by one as
     the whole does."""
+    if text.isascii() and text.isprintable():  # nearly every piece, at once
+        return text
     return "".join(char for char in text if char in _OUTPUT or unicodedata.category(char) not in _UNWANTED)
 
 
@@ -87,7 +89,7 @@ def normal_form(text: str) -> str:
     """
     text = unicodedata.normalize("NFC", text).strip()
     if text.startswith(("#", "＃")):
-        text = _split_camel_case(text.lstrip("#＃"))
+        text = split_tag(text)
     folded = unicodedata.normalize("NFKD", text).casefold().replace("’", "'")
     if folded.isascii():  # the most, and many times faster
         folded = _ASCII_SEPARATORS.sub(" ", folded)
@@ -102,8 +104,9 @@ def normal_form(text: str) -> str:
     return unicodedata.normalize("NFC", form) if any(char.isalnum() for char in form) else ""
 
 
-def _split_camel_case(tag: str) -> str:
-    """ "WorldCup2026" → "World Cup 2026"."""
+def split_tag(tag: str) -> str:
+    """ "#WorldCup2026" → "World Cup 2026": the words of a hashtag, where capitals or a year tell them apart."""
+    tag = tag.lstrip("#＃")
     spaced = "".join(
         f" {char}" if char.isupper() and before.islower() else char
         for before, char in zip(" " + tag, tag, strict=False)
