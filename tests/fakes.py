@@ -49,11 +49,12 @@ def found(*phrases: str) -> Retrieval:
 class FakeDescriber:
     text: str = "a cup of coffee"
     always: bool = False
+    cached: bool = False
     calls: int = 0
 
     async def describe(self, image: PreparedImage) -> Description:
         self.calls += 1
-        return Description(self.text, Usage(prompt_tokens=10, completion_tokens=2))
+        return Description(self.text, Usage(prompt_tokens=10, completion_tokens=2), self.cached)
 
 
 @dataclass

@@ -181,7 +181,7 @@ class Highlighter:
 
     def _begin(self, char: str, folded: dict[bool, str], here: int) -> list[_Thread]:
         tagged = self._tag_start is not None and self._tag_start == here - 1
-        if not tagged and not _is_boundary(self._previous, _is_cjk(char)):
+        if not tagged and not _is_boundary(self._previous, is_cjk(char)):
             return []
         begun: list[_Thread] = []
         for exact, atoms in folded.items():
@@ -220,7 +220,7 @@ class Highlighter:
         thread.position = end
         if thread.complete:
             thread.end = here + 1
-            thread.last_is_cjk = _is_cjk(char)
+            thread.last_is_cjk = is_cjk(char)
         return [thread]
 
     def _advance_complete(self, thread: _Thread, char: str) -> list[_Thread]:
@@ -323,7 +323,7 @@ def _is_word(char: str) -> bool:
 
 def _is_boundary(neighbour: str, cjk: bool) -> bool:
     """Whether a word whose own letter is ``cjk`` may begin or end beside ``neighbour`` ("" is the text's edge)."""
-    return not neighbour or not _is_word(neighbour) or cjk or _is_cjk(neighbour)
+    return not neighbour or not _is_word(neighbour) or cjk or is_cjk(neighbour)
 
 
 @lru_cache(maxsize=4096)
@@ -335,7 +335,7 @@ def _is_extender(char: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _is_cjk(char: str) -> bool:
+def is_cjk(char: str) -> bool:
     """Han, Kana, Bopomofo and Hangul, with the marks that occur only among them."""
     return any(first <= char <= last for first, last in _CJK_RANGES)
 

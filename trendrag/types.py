@@ -5,7 +5,7 @@ All are frozen. Datetimes are aware and in UTC. Text offsets are Python ``str`` 
 
 from collections.abc import Sequence
 from datetime import UTC
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -16,6 +16,7 @@ from pydantic import (
     StringConstraints,
     TypeAdapter,
     computed_field,
+    model_validator,
 )
 from pydantic.json_schema import SkipJsonSchema
 
@@ -23,6 +24,14 @@ MAX_NOTE_CHARS = 4_000
 """Longest note a request may carry. Longer ones are refused, not cut: a silently cut note would surprise its writer."""
 
 MAX_CANDIDATES = 8
+MAX_CAPTION_CHARS = 5_000
+DEFAULT_MAX_CHARS = 280
+"""Longest caption where neither the request nor a platform's rules say more."""
+
+MAX_TURNS = 20
+MAX_CHANGE_CHARS = 1_000
+MAX_WORDS = 10
+"""How many words or phrases a request may want in a caption, and how many it may want out."""
 
 Utc = Annotated[AwareDatetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
 Region = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2}$", to_upper=True)]
@@ -30,7 +39,12 @@ Region = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2}$", to_upper=Tru
 Stage = Literal["rising", "peaking", "fading"]
 Origin = Literal["live", "sample"]
 Judged = Literal["model", "failed"]
-Platform = Literal["generic", "instagram", "tiktok", "x", "facebook", "linkedin", "pinterest", "threads"]
+Platform = Literal[
+    "generic", "instagram", "tiktok", "x", "facebook", "linkedin", "pinterest", "threads", "bluesky", "mastodon"
+]
+Length = Literal["short", "medium", "long"]
+Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
+"""A word or a short phrase; also, among those never to use, the id of a trend."""
 
 
 class Frozen(BaseModel):
@@ -108,11 +122,15 @@ class SnapshotInfo(Frozen):
 
 
 class TrendFilters(Frozen):
-    """Narrows retrieval. Trends of no region (everywhere) and of unknown language pass every filter."""
+    """Narrows retrieval. Trends of no region (everywhere) and of unknown language pass every filter.
+
+    ``k`` is how many trends are answered at most; None leaves that to the retriever.
+    """
 
     region: Region | None = None
     language: str | None = None
     categories: tuple[str, ...] = ()
+    k: int | None = Field(default=None, ge=1, le=50)
 
 
 class Retrieval(Frozen):
@@ -124,7 +142,7 @@ class Retrieval(Frozen):
 
 
 class PreparedImage(Frozen):
-    """An image that is safe to send on: decoded once, upright, RGB, within the model's pixel budget.
+    """An image that is safe to send on: decoded once, upright, RGB, bare of metadata, within the model's pixel budget.
 
     Only ``serving.images`` makes these. ``sha256`` is of ``data``, the encoded bytes.
     """
@@ -137,27 +155,90 @@ class PreparedImage(Frozen):
 
 
 class Turn(Frozen):
-    """One earlier exchange about the same image, for refining."""
+    """One earlier exchange about the same image, for refining: a caption ("assistant"), or what to change ("user")."""
 
     role: Literal["user", "assistant"]
-    text: str
+    text: str = Field(min_length=1, max_length=MAX_CAPTION_CHARS)
+
+    @model_validator(mode="after")
+    def _short_change(self) -> Self:
+        if self.role == "user" and len(self.text) > MAX_CHANGE_CHARS:
+            raise ValueError(f"What to change can be said in at most {MAX_CHANGE_CHARS} characters.")
+        return self
+
+
+def _alternating(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+    if [turn.role for turn in turns] != ["assistant", "user"] * (len(turns) // 2):
+        raise ValueError("It must be a caption (assistant), then what to change (user), and so on, ending with user.")
+    return turns
+
+
+Turns = Annotated[tuple[Turn, ...], Field(max_length=MAX_TURNS), AfterValidator(_alternating)]
+
+
+class Regenerate(Frozen):
+    """Asks for one new candidate in the place of the number ``candidate``, unlike all the texts of ``avoid``."""
+
+    candidate: int = Field(ge=0, lt=MAX_CANDIDATES)
+    avoid: tuple[Annotated[str, StringConstraints(max_length=MAX_CAPTION_CHARS)], ...] = Field(
+        default=(), max_length=MAX_CANDIDATES
+    )
+
+
+class Sampling(Frozen):
+    """How the model samples for one request; what is None is left to the settings. ``max_tokens`` can't raise theirs.
+    With a ``seed`` candidates are as reproducible as the model server is."""
+
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    max_tokens: int | None = Field(default=None, ge=1)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    stop: tuple[str, ...] = Field(default=(), max_length=4)
 
 
 class CaptionRequest(Frozen):
+    """One image, and how its captions should be.
+
+    ``max_chars`` None leaves it to ``length`` and the platform's rules; the chain fills it in before it asks a writer.
+    ``include`` are words and phrases that a caption should hold; ``exclude`` those that it should not, and trends (by
+    phrase or id) that are never offered. With ``alt_text`` the answer describes the image for those who can't see it:
+    without trends, hashtags or emoji. ``emoji`` and ``hashtags`` False keep these out of the text, whatever the model
+    writes. ``turns`` are what was said before, oldest first: a caption, then what to change, and so on.
+    """
+
     image: PreparedImage
     note: str | None = Field(default=None, max_length=MAX_NOTE_CHARS)
     platform: Platform = "generic"
     tone: str | None = Field(default=None, max_length=60)
     language: str = Field(default="en", max_length=35)
+    length: Length | None = None
     candidates: int = Field(default=1, ge=1, le=MAX_CANDIDATES)
-    max_chars: int = Field(default=280, ge=40, le=5_000)
+    max_chars: int | None = Field(default=None, ge=40, le=MAX_CAPTION_CHARS)
     trends: bool = True
     filters: TrendFilters = TrendFilters()
-    turns: tuple[Turn, ...] = ()
+    include: tuple[Words, ...] = Field(default=(), max_length=MAX_WORDS)
+    exclude: tuple[Words, ...] = Field(default=(), max_length=MAX_WORDS)
+    alt_text: bool = False
+    emoji: bool = True
+    hashtags: bool = True
+    turns: Turns = ()
+    regenerate: Regenerate | None = None
+    sampling: Sampling = Sampling()
+
+    @property
+    def limit(self) -> int:
+        """Longest caption, in characters (code points)."""
+        return self.max_chars or DEFAULT_MAX_CHARS
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers of the candidates to write."""
+        return (self.regenerate.candidate,) if self.regenerate else tuple(range(self.candidates))
 
 
 class Usage(Frozen):
-    """Tokens over all model calls of a request. ``cached_tokens`` of the prompt came from the server's prefix cache."""
+    """Tokens over all model calls of a request. ``cached_tokens`` of the prompt came from the server's prefix cache.
+
+    Servers tell them at the end: of a text that was cut only the tokens that were read are counted, and no prompt."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -228,6 +309,10 @@ class CandidateDone(Frozen):
     ``confidence`` = exp(mean token log-probability), in (0, 1]: the geometric mean probability that the model gave its
     own tokens. It says how sure the model was of its wording, not whether the caption is true. None where the server
     reports no log-probabilities.
+
+    ``cut`` says that the model wrote more than was asked for, and the text ends where it still fitted. ``missing`` are
+    the words of the request's ``include`` that the text lacks, ``unwanted`` those of its ``exclude`` that it holds all
+    the same. ``degraded`` says that a draft engine wrote it in place of the writer, ``model`` is then that engine.
     """
 
     type: Literal["candidate_done"] = "candidate_done"
@@ -235,29 +320,58 @@ class CandidateDone(Frozen):
     text: str
     confidence: float | None = Field(default=None, gt=0, le=1)
     trend_ids: tuple[str, ...] = ()
+    cut: bool = False
+    missing: tuple[str, ...] = ()
+    unwanted: tuple[str, ...] = ()
+    degraded: bool = False
+    model: str | None = None
+
+
+class CandidateFailed(Frozen):
+    """One candidate could not be finished; what was sent of it counts for nothing, and the others go on.
+
+    Where none is finished, `Failed` follows. ``code`` is one of ``trendrag.errors``, ``retry_after`` as in `Failed`.
+    """
+
+    type: Literal["candidate_failed"] = "candidate_failed"
+    candidate: int
+    code: str
+    message: str
+    retry_after: float | None = Field(default=None, ge=0, exclude_if=lambda seconds: seconds is None)
 
 
 class Done(Frozen):
-    """All candidates are finished. ``draft`` is True where the small embedded engine wrote them."""
+    """All candidates are finished or have failed, and at least one is finished.
+
+    ``draft`` is True where the small embedded engine wrote any of them; ``degraded`` where it did so in place of the
+    model ``model``, which could not. ``snapshot_age_s`` is the time since the newest trend of the snapshot was really
+    seen, in seconds.
+    """
 
     type: Literal["done"] = "done"
     usage: Usage
     timings: Timings
     snapshot_id: str | None
+    snapshot_age_s: float | None = None
     model: str
     draft: bool
+    degraded: bool = False
 
 
 class Failed(Frozen):
-    """The request ended without all its candidates. Always the last event; ``code`` is one of ``trendrag.errors``."""
+    """The request ended without a caption. Always the last event; ``code`` is one of ``trendrag.errors``.
+
+    ``retry_after``: seconds after which asking again is worth while, where that is known.
+    """
 
     type: Literal["failed"] = "failed"
     code: str
     message: str
+    retry_after: float | None = Field(default=None, ge=0, exclude_if=lambda seconds: seconds is None)
 
 
 CaptionEvent = Annotated[
-    Described | TrendsRetrieved | Delta | Highlight | CandidateDone | Done | Failed,
+    Described | TrendsRetrieved | Delta | Highlight | CandidateDone | CandidateFailed | Done | Failed,
     Field(discriminator="type"),
 ]
 

@@ -117,16 +117,10 @@ async def test_a_writer_that_cannot_see_gets_the_description_all_the_same() -> N
     assert describer.calls == 1
 
 
-async def test_one_image_is_described_once() -> None:
-    describer = FakeDescriber()
-    chain = build_caption_chain(describer, FakeRetriever(), FakeWriter())
-    first = await events_of(chain, CaptionRequest(image=IMAGE))
-    second = await events_of(chain, CaptionRequest(image=IMAGE, note="hm"))
-    assert (first[0], second[0]) == (
-        Described(text="a cup of coffee", source="model"),
-        Described(text="a cup of coffee", source="cache"),
-    )
-    assert describer.calls == 1
+async def test_a_description_that_no_model_was_asked_for_says_so() -> None:
+    chain = build_caption_chain(FakeDescriber(cached=True), FakeRetriever(), FakeWriter())
+    events = await events_of(chain, CaptionRequest(image=IMAGE))
+    assert events[0] == Described(text="a cup of coffee", source="cache")
 
 
 async def test_trends_off_offers_none_and_says_so() -> None:
@@ -246,7 +240,8 @@ async def test_a_judge_that_goes_on_failing_is_logged_once(caplog: pytest.LogCap
             await events_of(chain, CaptionRequest(image=IMAGE))
         said.append([record.levelname for record in caplog.records])
     assert said == [["WARNING"], [], ["INFO"], [], ["WARNING"]]
-    assert "too slow" in caplog.text
+    assert "model_timeout" in caplog.text
+    assert "too slow" not in caplog.text  # a message may quote the server, which may quote the note
 
 
 async def test_cancelling_the_reader_stops_the_judge() -> None:
