@@ -22,9 +22,10 @@ from typing import Protocol, Self
 
 import httpx2
 
-from ingest.addresses import Address, resolve
+from ingest.addresses import resolve
 from ingest.body import Body, TooLarge
 from ingest.turns import Turns
+from trendrag.addresses import Address
 from trendrag.errors import FetchError
 from trendrag.settings import IngestSettings
 from trendrag.text import clean_line

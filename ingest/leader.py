@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from ingest.database import mapped_errors
+from ingest.database import TRENDS
 from trendrag.errors import ConfigurationError
 
 
@@ -89,7 +89,7 @@ class _SessionLock(NamedLock):
     def acquire(self) -> bool:
         if self.held():
             return True
-        with mapped_errors():
+        with TRENDS.mapped_errors():
             session = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
             try:
                 got = bool(session.scalar(text(f"SELECT pg_try_advisory_lock({_KEY})"), {"name": self._name}))

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, Connection, Engine, delete, exists, func, or_, select, update
 from sqlalchemy.orm import InstrumentedAttribute
 
-from ingest.database import mapped_errors
+from ingest.database import TRENDS
 from ingest.schema import BookRow, FetchRow, ObservationRow, SourceRow
 from ingest.score import HISTORY
 from trendrag.errors import ConfigurationError
@@ -59,7 +59,7 @@ def prune(engine: Engine, listed: Collection[str], *, now: datetime, kept: timed
         how many observations were removed.
     """
     removed = 0
-    with mapped_errors():
+    with TRENDS.mapped_errors():
         with engine.connect() as connection:
             if not connection.scalar(select(exists().where(_older_than(kept + PAUSE, now)))):
                 return 0

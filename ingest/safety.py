@@ -3,10 +3,12 @@
 A topic is judged by all its names together with all its headlines: "Riverside Bridge" is a place until one reads what
 happened there. In this order decide: the user's lists; the vocabulary (``safety_rules``); a classifier
 (``safety_model``) which also overrules the vocabulary where it is sure. A topic that says too little to be judged, or
-says it in a script that nothing here can read, is left out as "unclassifiable". docs/safety.md has the figures.
+says it in a script that nothing here can read, is left out as "unclassifiable". Of other scripts only Japanese
+sentences are read, by the vocabulary alone. docs/safety.md has the figures.
 """
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -30,6 +32,12 @@ _ALWAYS = ("instructions", "profanity")
 """Categories whose strong terms no classifier overrules."""
 
 UNCLASSIFIABLE = "unclassifiable"
+
+_KANA = re.compile(r"[\u3040-\u30ff]")
+_JAPANESE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff々]")
+_MIN_KANA = 3
+_MIN_JAPANESE = 12
+"""Letters; a word has about two, so that this is as much as six words."""
 
 By = Literal["blocklist", "allowlist", "vocabulary", "classifier", "too little text"]
 
@@ -123,7 +131,10 @@ class Gate:
         if final:
             return Verdict(False, final.category, "vocabulary", final.term)
         if not readable:
-            return Verdict(False, UNCLASSIFIABLE, "too little text")
+            if not _japanese_sentence(subject.headlines):
+                return Verdict(False, UNCLASSIFIABLE, "too little text")
+            # The classifier doesn't read it, so that any term is enough.
+            return Verdict(False, hint.category, "vocabulary", hint.term) if hint else Verdict(True)
         if self.weights is None:
             if hint and self.strict:
                 return Verdict(False, hint.category, "vocabulary", hint.term)
@@ -217,6 +228,16 @@ def _explains_itself(topic: Topic, vocabulary: Vocabulary) -> bool:
     if any(set(work.split()) <= words for work in vocabulary.works):
         return True
     return " " in topic.phrase and capitalised_after_first(topic.phrase) == 0
+
+
+def _japanese_sentence(headlines: Sequence[str]) -> bool:
+    """Whether all that is said is Japanese, and enough to judge by: a sentence, of which the vocabulary knows the words
+    that would speak against it. Without kana it may be Chinese, of which it knows few."""
+    letters = ["".join(char for char in each if char.isalpha()) for each in headlines]
+    return bool(letters) and all(
+        len(_KANA.findall(each)) >= _MIN_KANA and len(_JAPANESE.findall(each)) >= max(_MIN_JAPANESE, 0.8 * len(each))
+        for each in letters
+    )
 
 
 def _readable(texts: Iterable[str]) -> bool:

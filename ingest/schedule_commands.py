@@ -35,7 +35,6 @@ def schedule(metrics_port: int | None, metrics_host: str, with_parent: bool) -> 
         trendrag schedule --metrics-port 9464
     """
     import asyncio
-    import logging
     import signal
     from contextlib import nullcontext
 
@@ -46,6 +45,7 @@ def schedule(metrics_port: int | None, metrics_host: str, with_parent: bool) -> 
     from ingest.metrics import ScheduleMetrics, exposed
     from ingest.retention import kept_for
     from ingest.sources import load_sources
+    from trendrag.logs import set_up_logging
     from trendrag.settings import load_settings
 
     # What is wrong from the beginning is told now, to who is there to read it; what fails later is tried again.
@@ -53,9 +53,7 @@ def schedule(metrics_port: int | None, metrics_host: str, with_parent: bool) -> 
     listed = load_sources(settings.sources_file)
     kept_for(settings.ingest)
     engine = engine_of(settings)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in ("aiobotocore", "alembic", "apscheduler", "botocore", "httpx2"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    set_up_logging(settings.log, settings)
     unseen = nullcontext(ScheduleMetrics(CollectorRegistry()))
     with unseen if metrics_port is None else exposed(settings, metrics_host, metrics_port) as metrics:
         click.echo(

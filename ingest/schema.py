@@ -2,41 +2,27 @@
 a change here needs a revision there, and a test compares the two.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     JSON,
     BigInteger,
-    Dialect,
     Float,
     Index,
     Integer,
     LargeBinary,
     String,
-    TypeDecorator,
     UniqueConstraint,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from ingest.observation import Kind
+from trendrag.database import UtcDateTime
 
 
 class Base(DeclarativeBase):
     pass
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """Aware UTC, kept as microseconds since 1970: SQLite has no dates, and would forget the zone."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002  (its signature)
-        return None if value is None else round(value.timestamp() * 1_000_000)
-
-    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  (as above)
-        return None if value is None else datetime.fromtimestamp(value / 1_000_000, UTC)
 
 
 _NUMBER = BigInteger().with_variant(Integer, "sqlite")

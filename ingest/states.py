@@ -12,7 +12,7 @@ from typing import Protocol
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from ingest.database import mapped_errors
+from ingest.database import TRENDS
 from ingest.policy import FetchState
 from ingest.schema import FetchRow
 
@@ -39,7 +39,7 @@ class FetchStates:
 
     def load(self, entries: Iterable[Entry]) -> dict[str, FetchState]:
         """The state of each entry, by id. New and edited ones have that of a source that was never asked."""
-        with mapped_errors(), Session(self._engine) as session:
+        with TRENDS.mapped_errors(), Session(self._engine) as session:
             rows = {row.source: row for row in session.scalars(select(FetchRow))}
         return {
             entry.id: _state(row) if row is not None and row.fingerprint == entry.fingerprint else FetchState()
@@ -50,7 +50,7 @@ class FetchStates:
     def save(self, entry: Entry, state: FetchState) -> None:
         fields = {name: getattr(state, name) for name in FetchState.__slots__}
         fields["body"] = None if state.body is None else zlib.compress(state.body)
-        with mapped_errors(), Session(self._engine) as session, session.begin():
+        with TRENDS.mapped_errors(), Session(self._engine) as session, session.begin():
             session.merge(FetchRow(source=entry.id, fingerprint=entry.fingerprint, **fields))
 
 

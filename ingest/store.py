@@ -16,8 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
-from ingest.database import engine_of, file_engine, mapped_errors
-from ingest.migrations import bring_up_to_date
+from ingest.database import TRENDS, engine_of, file_engine
 from ingest.observation import Observation, joined_form
 from ingest.schema import Base, ObservationRow, SourceRow
 from ingest.score import Point
@@ -61,8 +60,8 @@ class ObservationStore:
 
     @classmethod
     def _up_to_date(cls, engine: Engine) -> Self:
-        with mapped_errors():
-            bring_up_to_date(engine)
+        with TRENDS.mapped_errors():
+            TRENDS.bring_up_to_date(engine)
         return cls(engine)
 
     @classmethod
@@ -86,13 +85,13 @@ class ObservationStore:
             return 0
         dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
         insert = dialect.insert(ObservationRow).on_conflict_do_nothing().returning(ObservationRow.id)
-        with mapped_errors(), self._engine.begin() as connection:
+        with TRENDS.mapped_errors(), self._engine.begin() as connection:
             return len(connection.execute(insert, [_row(each) for each in observations]).all())
 
     def succeeded(self, source: str, at: datetime, *, items: int | None, new: int, size: int | None = None) -> None:
         """``items`` is None where the answer was not read because it was the same as before, ``size`` (bytes) where it
         had no body: what was known of both then stays."""
-        with mapped_errors(), Session(self._engine) as session, session.begin():
+        with TRENDS.mapped_errors(), Session(self._engine) as session, session.begin():
             row = session.get(SourceRow, source) or SourceRow(source=source, items=0)
             row.last_success, row.new, row.last_error = at, new, None
             row.items = row.items if items is None else items
@@ -100,13 +99,13 @@ class ObservationStore:
             session.add(row)
 
     def failed(self, source: str, at: datetime, error: str) -> None:
-        with mapped_errors(), Session(self._engine) as session, session.begin():
+        with TRENDS.mapped_errors(), Session(self._engine) as session, session.begin():
             row = session.get(SourceRow, source) or SourceRow(source=source, items=0, new=0)
             row.last_error_at, row.last_error = at, error[:500]
             session.add(row)
 
     def statuses(self) -> dict[str, SourceStatus]:
-        with mapped_errors(), Session(self._engine) as session:
+        with TRENDS.mapped_errors(), Session(self._engine) as session:
             return {
                 row.source: SourceStatus(
                     row.source, row.last_success, row.last_error_at, row.last_error, row.items, row.new, row.size
@@ -121,7 +120,7 @@ class ObservationStore:
             .where(ObservationRow.at >= since)
             .group_by(ObservationRow.source, ObservationRow.key)
         )
-        with mapped_errors(), Session(self._engine) as session:
+        with TRENDS.mapped_errors(), Session(self._engine) as session:
             rows = session.scalars(select(ObservationRow).where(ObservationRow.id.in_(newest)))
             return [observation_of(row) for row in rows]
 
@@ -129,7 +128,7 @@ class ObservationStore:
         """How strong each item was, each time it was seen since then; oldest first."""
         row = ObservationRow
         wanted = select(row.source, row.family, row.key, row.form, row.at, row.volume, row.usual)
-        with mapped_errors(), Session(self._engine) as session:
+        with TRENDS.mapped_errors(), Session(self._engine) as session:
             for found in session.execute(wanted.where(row.at >= since).order_by(row.at, row.id)):
                 yield Point(*found)
 

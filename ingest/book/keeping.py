@@ -28,7 +28,7 @@ from ingest.book.sources import SourceFacts
 from ingest.book.tables import batches, put, read, remove
 from ingest.book.topics import Judge, brief_of, group_of, topic_row
 from ingest.book.unions import Brief, Cluster, Unions
-from ingest.database import mapped_errors
+from ingest.database import TRENDS
 from ingest.merge import Group, by_age, topic_of
 from ingest.pipeline import MIN_SCORE, NOT_TALKED_OF
 from ingest.schema import (
@@ -95,7 +95,7 @@ def advance(engine: Engine, judge: Judge, times: Times, now: datetime, *, rebuil
     then, and what has left the book for its age does not come back by itself.
     """
     made_by = _made_by(judge, times)
-    with mapped_errors(), engine.begin() as connection:
+    with TRENDS.mapped_errors(), engine.begin() as connection:
         book = connection.execute(select(BookRow.made_by, BookRow.upto, BookRow.as_of)).one_or_none()
         if rebuild or book is None or book.made_by != made_by or book.as_of > now:
             for table in TABLES:
@@ -281,7 +281,7 @@ def standing(engine: Engine, times: Times, now: datetime) -> Standing:
     """What trends at ``now``, which is no earlier than what the book was brought up to."""
     table = BookTopicRow.__table__
     columns = ("key", "content", "members", "last_seen", "last", "potential", "height", "peak", "change")
-    with mapped_errors(), engine.connect() as connection:
+    with TRENDS.mapped_errors(), engine.connect() as connection:
         wanted = select(*(table.c[name] for name in columns)).where(table.c.withheld.is_(None))
         found = connection.execute(wanted).cursor.fetchall()  # plain tuples: rows of SQLAlchemy's cost as much again
         left_out, held = reasons(connection), withheld(connection)
@@ -302,7 +302,7 @@ def standing(engine: Engine, times: Times, now: datetime) -> Standing:
 def trends(engine: Engine, keys: Keys) -> list[Trend]:
     """What the topics of some rows say, in their order; rated 0."""
     texts: dict[int, str] = {}
-    with mapped_errors(), engine.connect() as connection:
+    with TRENDS.mapped_errors(), engine.connect() as connection:
         for part in batches(keys.tolist()):
             found = connection.execute(select(BookTrendRow).where(BookTrendRow.key.in_(part)))
             texts |= {row.key: row.trend for row in found}
@@ -313,5 +313,5 @@ def kept_back(engine: Engine) -> list[str]:
     """What is withheld, a ``Withheld`` in JSON each, the last seen first."""
     row = BookTopicRow
     wanted = select(BookTrendRow.trend).join(row, row.key == BookTrendRow.key).where(row.withheld.is_not(None))
-    with mapped_errors(), engine.connect() as connection:
+    with TRENDS.mapped_errors(), engine.connect() as connection:
         return list(connection.scalars(wanted.order_by(row.last_seen.desc(), row.id)))

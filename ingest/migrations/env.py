@@ -1,6 +1,7 @@
-"""What Alembic runs: the migrations, on the connection and in the transaction of ``bring_up_to_date``."""
+"""What Alembic runs: the migrations, on the connection and in the transaction of ``DatabaseKind.upgrade``."""
 
 from alembic import context
 
-context.configure(connection=context.config.attributes["connection"])
+attributes = context.config.attributes
+context.configure(connection=attributes["connection"], version_table=attributes["version_table"])
 context.run_migrations()

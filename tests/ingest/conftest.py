@@ -1,4 +1,4 @@
-"""Stores on every database that TrendRAG takes; `tests/ingest/databases.py` says when PostgreSQL is among them."""
+"""Stores on every database that TrendRAG takes; `tests/databases.py` says when PostgreSQL is among them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ingest.store import ObservationStore
-from tests.ingest.databases import DATABASES, database_of
+from tests.databases import DATABASES, database_of
 from trendrag.settings import Settings
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from ingest.database import engine_of, url_engine
+from ingest.database import engine_of
 from ingest.store import ObservationStore
 from tests.ingest.fakes import seen
 from trendrag.errors import ConfigurationError
@@ -37,8 +37,8 @@ def test_a_url_may_name_a_file_elsewhere(settings: Settings, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
-def test_postgresql_is_reached_by_psycopg(scheme: str) -> None:
-    engine = url_engine(f"{scheme}://someone:s%40crt@db.example:6543/trends")
+def test_postgresql_is_reached_by_psycopg(scheme: str, settings: Settings) -> None:
+    engine = engine_of(with_url(settings, f"{scheme}://someone:s%40crt@db.example:6543/trends"))
     assert (engine.dialect.name, engine.dialect.driver) == ("postgresql", "psycopg")
     assert (engine.url.host, engine.url.port, engine.url.password) == ("db.example", 6543, "s@crt")
 

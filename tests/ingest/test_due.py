@@ -20,8 +20,8 @@ from ingest.refresh import RefreshReport, current_origin, refresh
 from ingest.sources.base import Source
 from ingest.states import FetchStates
 from ingest.store import ObservationStore
+from tests.databases import environment
 from tests.fakes import HashEmbedder
-from tests.ingest.databases import environment
 from tests.ingest.fakes import HOUR, NOW, seen, source
 from tests.ingest.server import serving
 from trendrag.errors import FetchError

@@ -3,14 +3,12 @@ import gzip
 import socket
 import zlib
 from collections.abc import AsyncIterator
-from ipaddress import ip_address
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest import addresses
-from ingest.addresses import is_public
 from ingest.body import Body, TooLarge
 from ingest.fetcher import HttpFetcher, HttpStatus, NotModified, user_agent
 from ingest.turns import Turns
@@ -293,36 +291,6 @@ async def test_at_most_two_requests_to_a_host_at_a_time(server: Server) -> None:
         await two.wait()
         go.set()
     assert (len(server.requests), server.most_busy) == (5, 2)
-
-
-@pytest.mark.parametrize(
-    ("address", "public"),
-    [
-        ("93.184.216.34", True),
-        ("2606:4700::1111", True),
-        ("127.0.0.1", False),
-        ("10.1.2.3", False),
-        ("172.16.0.1", False),
-        ("192.168.0.1", False),
-        ("169.254.169.254", False),
-        ("100.64.0.1", False),
-        ("0.0.0.0", False),  # noqa: S104  (an address to refuse, not to bind)
-        ("224.0.0.1", False),
-        ("255.255.255.255", False),
-        ("::1", False),
-        ("::", False),
-        ("fe80::1", False),
-        ("fc00::1", False),
-        ("ff02::1", False),
-        ("::ffff:127.0.0.1", False),
-        ("::ffff:10.0.0.1", False),
-        ("2002:7f00:1::", False),
-        ("64:ff9b::7f00:1", False),
-        ("64:ff9b::808:808", True),
-    ],
-)
-def test_public_addresses(address: str, public: bool) -> None:
-    assert is_public(ip_address(address)) is public
 
 
 @given(data=st.binary(max_size=4000), size=st.integers(1, 900), members=st.integers(1, 3), cap=st.integers(0, 5000))

@@ -26,8 +26,8 @@ from indexes.snapshot import open_newest, open_snapshot
 from ingest.schema import ObservationRow
 from ingest.states import FetchStates
 from ingest.store import ObservationStore
+from tests.databases import DATABASES, database_of, environment
 from tests.fakes import HashEmbedder
-from tests.ingest.databases import DATABASES, database_of, environment
 from tests.ingest.doomed import SOURCES, Round, refresh_once
 from tests.ingest.fakes import HOUR, NOW, decided
 from tests.ingest.server import Server, serving

@@ -12,15 +12,18 @@ from sqlalchemy import Engine, text
 from ingest.database import engine_of
 from ingest.leader import _SessionLock, named_lock
 from ingest.store import ObservationStore
-from tests.ingest import databases
+from tests import databases
 from trendrag.errors import ConfigurationError
 from trendrag.settings import Settings
 
 HOLDER = """
 import signal, sys
-from ingest.database import url_engine
+from pathlib import Path
+from pydantic import SecretStr
+from ingest.database import TRENDS
 from ingest.leader import named_lock
-lock = named_lock(url_engine(sys.argv[1]), "refresh")
+from trendrag.database import open_engine
+lock = named_lock(open_engine(TRENDS.address(SecretStr(sys.argv[1]), Path())), "refresh")
 print(lock.acquire(), flush=True)
 signal.pause()
 """

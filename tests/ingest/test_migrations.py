@@ -13,26 +13,27 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, MetaData, Table, insert, inspect, text
 
-import ingest.migrations
-from ingest.database import engine_of
-from ingest.migrations import bring_up_to_date, newest_version
+from ingest.database import TRENDS, engine_of
 from ingest.schema import Base
 from ingest.states import FetchStates
 from ingest.store import ObservationStore, _row
 from tests.ingest.fakes import seen, source
 from tests.ingest.test_states import FEED, FULL
 from tests.ingest.test_store import LONG_AGO
+from trendrag.database import DatabaseKind
 from trendrag.errors import ConfigurationError
 from trendrag.settings import Settings
 
 KNOWN = seen("latte art", news=["A headline"], volume=9)
 OPENER = """
 import sys
-from ingest.database import url_engine
-from ingest.migrations import bring_up_to_date
-engine = url_engine(sys.argv[1])
+from pathlib import Path
+from pydantic import SecretStr
+from ingest.database import TRENDS
+from trendrag.database import open_engine
+engine = open_engine(TRENDS.address(SecretStr(sys.argv[1]), Path()))
 sys.stdin.read()  # until all are ready
-bring_up_to_date(engine)
+TRENDS.bring_up_to_date(engine)
 """
 
 
@@ -45,22 +46,22 @@ def engine(database_settings: Settings) -> Iterator[Engine]:
 
 def test_the_revisions_are_one_line_and_the_last_file_is_its_end() -> None:
     config = Config()
-    config.set_main_option("script_location", str(Path(ingest.migrations.__file__).parent))
+    config.set_main_option("script_location", str(TRENDS.revisions))
     revisions = ScriptDirectory.from_config(config)
-    assert revisions.get_heads() == [newest_version()]
+    assert revisions.get_heads() == [TRENDS.newest_version()]
     line = [Path(revision.path).name for revision in revisions.walk_revisions()]
     assert line == sorted((file.name for file in Path(revisions.versions).glob("*.py")), reverse=True)
     assert [name[:4] for name in line] == [revision.revision for revision in revisions.walk_revisions()]
 
 
 def test_migrations_and_tables_agree(engine: Engine) -> None:
-    bring_up_to_date(engine)
+    TRENDS.bring_up_to_date(engine)
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
 
 
 def test_the_comparison_sees_a_difference(engine: Engine) -> None:
-    bring_up_to_date(engine)
+    TRENDS.bring_up_to_date(engine)
     with engine.begin() as connection:
         connection.execute(text("DROP INDEX observation_at"))
         connection.execute(text("ALTER TABLE fetch_state ADD COLUMN more VARCHAR"))
@@ -71,7 +72,7 @@ def test_the_comparison_sees_a_difference(engine: Engine) -> None:
 def unversioned(engine: Engine) -> Engine:
     """A database as it was made before there were versions, with one observation in it."""
     with engine.begin() as connection:
-        ingest.migrations._upgrade(connection, "0001")
+        TRENDS.upgrade(connection, "0001")
         connection.execute(text("DROP TABLE alembic_version"))
     fields = {
         name: round(value.timestamp() * 1e6) if isinstance(value, datetime) else value
@@ -107,7 +108,7 @@ def test_a_database_from_before_there_were_states_gets_their_table(
 
 
 def test_a_newer_database_is_a_clear_error_and_not_touched(engine: Engine, database_settings: Settings) -> None:
-    bring_up_to_date(engine)
+    TRENDS.bring_up_to_date(engine)
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
         connection.execute(text("DROP TABLE fetch_state"))
@@ -117,17 +118,17 @@ def test_a_newer_database_is_a_clear_error_and_not_touched(engine: Engine, datab
 
 
 def test_a_migration_that_fails_changes_nothing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails_at_its_end(connection: Connection) -> None:
-        upgrade(connection)
+    def fails_at_its_end(kind: DatabaseKind, connection: Connection) -> None:
+        upgrade(kind, connection)
         raise ZeroDivisionError
 
-    upgrade = ingest.migrations._upgrade
-    monkeypatch.setattr(ingest.migrations, "_upgrade", fails_at_its_end)
+    upgrade = DatabaseKind.upgrade
+    monkeypatch.setattr(DatabaseKind, "upgrade", fails_at_its_end)
     with pytest.raises(ZeroDivisionError):
-        bring_up_to_date(engine)
+        TRENDS.bring_up_to_date(engine)
     assert inspect(engine).get_table_names() == []
     monkeypatch.undo()
-    bring_up_to_date(engine)
+    TRENDS.bring_up_to_date(engine)
     assert "observation" in inspect(engine).get_table_names()
 
 
@@ -147,7 +148,7 @@ def test_processes_that_open_a_new_database_at_the_same_moment_all_succeed(engin
 
 
 def test_a_database_that_is_up_to_date_opens_without_alembic(engine: Engine) -> None:
-    bring_up_to_date(engine)
+    TRENDS.bring_up_to_date(engine)
     url = engine.url.set(drivername=engine.dialect.name).render_as_string(hide_password=False)
     code = OPENER + "print([name for name in sys.modules if name.startswith(('alembic', 'mako'))])"
     done = subprocess.run([sys.executable, "-c", code, url], input="", capture_output=True, text=True, check=True)  # noqa: S603

@@ -29,7 +29,7 @@ URL = FOOD.urls(NOW)[0]
 TOP = "/r/food/top?t=day&limit=100&raw_json=1"
 TOKEN = {"access_token": "t0ken-of-the-app", "token_type": "bearer", "expires_in": 86400, "scope": "*"}
 ID, SECRET = "the-apps-id", "the-apps-s3cret"
-LIMITED = IngestSettings(allow_private=True, host_delay_s=0, timeout_s=0.5, max_bytes=50_000)
+LIMITED = IngestSettings(allow_private=True, host_delay_s=0, max_bytes=50_000)
 
 
 def post(title: str, number: int = 1, **fields: object) -> dict[str, object]:
@@ -167,8 +167,8 @@ async def test_the_limits_of_the_fetcher_hold_for_praw(server: Server, monkeypat
         await ask(server)
     server.handlers[TOP] = hang
     try:
-        with pytest.raises(FetchError, match=r"took longer than 0\.5 s|stopped sending"):
-            await ask(server)
+        with pytest.raises(FetchError, match=r"took longer than 0\.5 s"):
+            await ask(server, settings=LIMITED.model_copy(update={"timeout_s": 0.5}))
     finally:
         never.set()
     with pytest.raises(FetchError, match="private network"):
@@ -183,7 +183,7 @@ async def test_a_full_rate_limit_makes_nobody_sleep(server: Server) -> None:
     """prawcore would sleep for the whole window, in a thread that nothing can stop."""
     window = {"X_Ratelimit_Remaining": "0", "X_Ratelimit_Used": "100", "X_Ratelimit_Reset": "600"}
     server.answer(TOP, listing(), **window)
-    async with HttpFetcher.open(LIMITED) as http, asyncio.timeout(5):
+    async with HttpFetcher.open(LIMITED) as http, asyncio.timeout(60):
         api = RedditApi(http, (ID, SECRET), Places(server.url(""), server.url("")))
         await api.get(URL)
         await api.get(URL)
@@ -226,7 +226,7 @@ async def test_cancelling_leaves_no_thread_behind(server: Server) -> None:
             await visit
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await asyncio.get_running_loop().shutdown_default_executor()
 
 

@@ -18,8 +18,8 @@ from ingest.read import SourceReport
 from ingest.refresh import RefreshReport, current_origin, refresh, run_refresh
 from ingest.sample import RECORDED_AT, SampleFetcher, sample_sources
 from ingest.store import ObservationStore
+from tests.databases import environment
 from tests.fakes import HashEmbedder
-from tests.ingest.databases import environment
 from tests.ingest.fakes import HOUR, NOW, CannedFetcher, source
 from trendrag.errors import ConfigurationError, FetchError
 from trendrag.settings import Settings
@@ -203,7 +203,7 @@ async def test_sources_that_wait_for_their_turn_at_one_host_keep_no_other_waitin
         if report.source == "tags":
             read.set()
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         report = await refresh(
             settings, sources=[*subreddits, TAGS], fetcher=Slow({TAGS_URL: tags("LatteArt")}), store=store,
             embedder=HashEmbedder(), now=NOW, on_progress=done,

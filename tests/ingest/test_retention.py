@@ -13,7 +13,7 @@ from ingest.policy import FetchState
 from ingest.retention import PAUSE, kept_for, needed_for, prune
 from ingest.states import FetchStates
 from ingest.store import ObservationStore
-from tests.ingest.databases import environment
+from tests.databases import environment
 from tests.ingest.fakes import HOUR, NOW, seen, source
 from trendrag.errors import ConfigurationError
 from trendrag.settings import IngestSettings, Settings

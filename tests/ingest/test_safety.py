@@ -150,6 +150,42 @@ def test_a_script_that_nothing_here_reads_is_unclassifiable(gate: Gate, embedder
     assert (verdict.allowed, verdict.reason) == (False, "unclassifiable")
 
 
+@pytest.mark.parametrize(
+    ("phrase", "headline", "allowed", "reason"),
+    [
+        ("カピバラ温泉", "動物園で今年も入浴が始まり、親子連れが笑顔で見守った。", True, None),
+        ("新そば", "駅前の店に初物を待つ行列ができている。", True, None),
+        ("新そば", "駅前の店で火災、二人が搬送された。", False, "disaster"),
+        ("灯籠流し", "川辺に並んだ明かりは、あの船の遺族が置いた。", False, "death"),
+        ("赤い帽子", "投票の列に並んだ人がそろってかぶっていた。", False, "politics"),
+        ("新そば", "行列", False, "unclassifiable"),
+        ("月餅", "中秋節前夕各大商场推出新口味月饼礼盒受到欢迎", False, "unclassifiable"),
+        ("떡볶이", "시장의 떡볶이 가게 앞에 긴 줄이 늘어섰다", False, "unclassifiable"),
+    ],
+)
+def test_a_japanese_sentence_is_read_by_the_vocabulary(
+    gate: Gate, embedder: MiniLMEmbedder, phrase: str, headline: str, allowed: bool, reason: str | None
+) -> None:
+    verdict = judge(topic(phrase, news=[headline], language="ja"), gate, embedder)
+    assert (verdict.allowed, verdict.reason) == (allowed, reason)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Tickets are gone until March",
+        "An empty mill turns into courts and a café",
+        "They take up what they missed at school",
+        "Bosses expect sick notes on Monday",
+        "An actor recalls her first school play",
+        "His gingerbread lighthouse gives way in the final",
+        "だけがうまい店",
+    ],
+)
+def test_everyday_uses_are_no_strong_terms(text: str) -> None:
+    assert Vocabulary.built_in().read(text, "en").strong is None
+
+
 def test_with_another_embedder_the_vocabulary_decides_alone_and_strictly() -> None:
     other = HashEmbedder()
     gate = Gate.built_in(other)

@@ -50,7 +50,7 @@ def feed(items: str) -> bytes:
         b"\xef\xbb\xbf" + BLOCK_PAGE,
         b"Too many requests",
         b"\xff\xfe\x00",
-        gzip.compress(b"{}"),
+        gzip.compress(b"{}", mtime=0),
         b"7",
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 
 from ingest.observation import Intake, Origin
 from ingest.store import ObservationStore
-from tests.ingest.databases import DATABASES, database_of
+from tests.databases import DATABASES, database_of
 from tests.ingest.fakes import HOUR, NOW, seen
 from trendrag.errors import ConfigurationError
 from trendrag.settings import Settings

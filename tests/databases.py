@@ -25,21 +25,25 @@ DATABASES = ["sqlite", POSTGRESQL]
 
 @contextmanager
 def database_of(kind: str, settings: Settings) -> Iterator[Settings]:
-    """``settings`` with an empty database of that kind."""
+    """``settings`` with an empty database of that kind, the trends' and the service's in one."""
     if kind != "postgresql":
         yield settings
         return
     with schema() as url:
-        ingest = settings.ingest.model_copy(update={"database_url": SecretStr(url)})
-        yield settings.model_copy(update={"ingest": ingest})
+        named = {"database_url": SecretStr(url)}
+        both = {"ingest": settings.ingest.model_copy(update=named), "server": settings.server.model_copy(update=named)}
+        yield settings.model_copy(update=both)
 
 
 def environment(settings: Settings) -> dict[str, str]:
     """What makes a command use the data directory and the database of ``settings``."""
-    url = settings.ingest.database_url
+    urls = {
+        "TRENDRAG_INGEST__DATABASE_URL": settings.ingest.database_url,
+        "TRENDRAG_SERVER__DATABASE_URL": settings.server.database_url,
+    }
     return {
         "TRENDRAG_DATA_DIR": str(settings.data_dir),
-        **({"TRENDRAG_INGEST__DATABASE_URL": url.get_secret_value()} if url else {}),
+        **{name: url.get_secret_value() for name, url in urls.items() if url},
     }
 
 
