@@ -37,6 +37,8 @@ FLOOR = 0.3
 """The cosine at which a trend begins to be near to a concept."""
 EXPONENT = 0.25
 """Below 1: being near at all counts more than how near. Chosen on evals/cases/retrieval/tune, as the two above."""
+BACKGROUND = 64
+"""Scenes, evenly spaced over all, that stand for photos at large."""
 _CHUNK = 256
 _BLOCK = 16_384
 """Trends whose bridge is found before the next ones' are: few enough to stay in a core's cache."""
@@ -68,6 +70,11 @@ class Concepts:
         cosines = inner_products(vectors, self.scenes)
         return np.asarray(_best_two(cosines, self.scene_starts).max(axis=0), dtype=np.float32)
 
+    def background(self) -> npt.NDArray[np.float32]:
+        """float32 (photos, concepts): how near each of ``BACKGROUND`` photos at large is to each concept."""
+        rows = np.linspace(0, len(self.scenes) - 1, min(BACKGROUND, len(self.scenes))).astype(np.int64)
+        return _best_two(inner_products(self.scenes[rows], self.scenes), self.scene_starts)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Links:
@@ -93,6 +100,14 @@ class Links:
                 np.maximum(strongest, found, out=strongest)
             best[block] = strongest
         return best
+
+    def common(self, background: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """float32 (trends,): the mean bridge to photos at large. Some trends are near to many a concept and so to any
+        photo; such hubs (Radovanović et al., "Hubs in Space", 2010) would crowd out what fits this one."""
+        total = np.zeros(len(self.weights), dtype=np.float32)
+        for near in background:
+            total += self.bridge(near)
+        return total / np.float32(max(1, len(background)))
 
     def of(self, rows: npt.NDArray[np.bool_]) -> "Links":
         """Those of some trends."""

@@ -61,6 +61,12 @@ class Facts:
     def __len__(self) -> int:
         return len(self.postings.lengths)
 
+    def saying(self, word: int) -> npt.NDArray[np.bool_]:
+        """(trends,): which ones a word, by its ``hash64``, stands in."""
+        found = np.zeros(len(self), dtype=np.bool_)
+        found[self.postings.rows[self.postings.of(word)]] = True
+        return found
+
     def passing(self, filters: TrendFilters) -> npt.NDArray[np.bool_]:
         """(trends,): which ones the filters let through, by the same rule as ``table.passes``."""
         count = len(self)

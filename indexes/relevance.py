@@ -23,7 +23,8 @@ class Signals:
     """What speaks for each trend, float32 (trends,) each.
 
     ``cosine``: of the trend's and the query's nearest vectors. ``lexical``: BM25, squeezed into [0, 1). ``bridge``:
-    through the concept that links the two best, in [0, 1]; None where there are no concepts.
+    through the concept that links the two best, beyond what the trend has to photos at large, in [-1, 1]; None where
+    there are no concepts.
     """
 
     cosine: Scores
@@ -41,7 +42,7 @@ class Weights:
     bridge: float
 
 
-WITH_CONCEPTS = Weights(bias=-9.89, cosine=6.76, lexical=1.25, bridge=16.20)
+WITH_CONCEPTS = Weights(bias=-5.82, cosine=6.25, lexical=0.85, bridge=17.66)
 WITHOUT_CONCEPTS = Weights(bias=-6.01, cosine=10.93, lexical=2.12, bridge=0.0)
 
 

@@ -15,12 +15,13 @@ import numpy.typing as npt
 
 from indexes.concepts import Concepts, open_concepts
 from indexes.embedder import Embedder
+from indexes.listing import Listing
 from indexes.manifest import current_id
 from indexes.recent import Recent, RememberingEmbedder
 from indexes.relevance import Scores, distinct, relevance, wanted
-from indexes.snapshot import Snapshot, open_newest
+from indexes.snapshot import Snapshot, open_newest, open_snapshot
 from indexes.table import Table
-from trendrag.errors import SnapshotError
+from trendrag.errors import NoSnapshot, SnapshotError
 from trendrag.types import Retrieval, RetrievedTrend, SnapshotInfo, Trend, TrendFilters
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,9 @@ class TrendRetriever:
 
     A new snapshot is loaded beside the one in use and takes its place in one assignment: no request waits for it or
     sees half of it. A snapshot that does not verify leaves the one in use where it is.
+
+    With ``pinned``, the directory of one snapshot, it answers from that one alone, always, as it would have at the
+    moment when it was made: so an answer can be had again.
     """
 
     def __init__(
@@ -61,8 +65,10 @@ class TrendRetriever:
         concepts: Concepts | None = None,
         concepts_dir: Path | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        pinned: Path | None = None,
     ) -> None:
         self._snapshots_dir = snapshots_dir
+        self._pinned = pinned
         self._embedder = RememberingEmbedder(embedder)
         self._k = k
         self._threshold = threshold
@@ -73,6 +79,7 @@ class TrendRetriever:
         self._concepts_dir = concepts_dir
         self._searched: _Searched | None = None  # the snapshot in use
         self._other: _Searched | None = None  # the last one of a caller's own
+        self._listing: Listing | None = None  # of the snapshot in use, or the one before
         self._missing = "not loaded"
         self._seen: str | None = None  # what CURRENT named when we last loaded
         self._next_poll = 0.0
@@ -89,7 +96,11 @@ class TrendRetriever:
         """Loads what is current now. Keeps the snapshot in use where nothing better can be loaded."""
         self._seen = current_id(self._snapshots_dir)
         try:
-            snapshot = open_newest(self._snapshots_dir, self._embedder)
+            snapshot = (
+                open_snapshot(self._pinned, self._embedder)
+                if self._pinned
+                else open_newest(self._snapshots_dir, self._embedder)
+            )
             if self._concepts is None and self._concepts_dir is not None:
                 self._concepts = open_concepts(self._embedder, self._concepts_dir)
             self._searched = _Searched(snapshot, self._concepts)
@@ -109,7 +120,7 @@ class TrendRetriever:
         """
         if time.monotonic() >= self._next_poll and self._loading is None:
             self._next_poll = time.monotonic() + POLL_SECONDS
-            if self._snapshot is None or current_id(self._snapshots_dir) != self._seen:
+            if self._snapshot is None or (not self._pinned and current_id(self._snapshots_dir) != self._seen):
                 self._loading = asyncio.create_task(self._load())
         if self._snapshot is None and self._loading is not None:
             # Shielded: the first request's leaving must not end a load that others wait for.
@@ -122,7 +133,8 @@ class TrendRetriever:
             self._loading = None
 
     async def retrieve(self, query: str, filters: TrendFilters) -> Retrieval:
-        """The at most k trends that fit ``query`` with a probability of at least the threshold, best ``score`` first.
+        """The trends that fit ``query`` with a probability of at least the threshold, best ``score`` first: at most
+        ``filters.k``, or the retriever's own k where that is None.
 
         score = probability × a little for the trend's own score and freshness (``relevance.wanted``). Of trends that
         say the same only the first is in the answer.
@@ -133,6 +145,21 @@ class TrendRetriever:
             return Retrieval(reason=self._missing)
         # Of one that is held here no other can take the place while the search waits for a thread.
         return await asyncio.to_thread(self._answer, searched, query, filters)
+
+    async def listing(self) -> Listing:
+        """All trends in use, for looking through.
+
+        Raises:
+            NoSnapshot: there are none; the message says why.
+        """
+        await self.follow()
+        snapshot, listing = self._snapshot, self._listing
+        if snapshot is None:
+            raise NoSnapshot(self._missing)
+        if listing is None or listing.info is not snapshot.info:
+            folder = self._snapshots_dir / snapshot.info.id
+            listing = self._listing = await asyncio.to_thread(Listing.of, snapshot, folder)
+        return listing
 
     def search(self, snapshot: Snapshot, query: str, filters: TrendFilters) -> Retrieval:
         """As ``retrieve``, in a snapshot of the caller's."""
@@ -148,7 +175,7 @@ class TrendRetriever:
         table, info = searched.table, searched.table.snapshot.info
         if not query.strip():
             return Retrieval(snapshot=info, reason="There is nothing to search with: no description and no note.")
-        now = self._now()
+        now = info.created_at if self._pinned else self._now()
         # A sample is old by its nature and says so everywhere; live trends must be of now to be offered as such.
         oldest = now - self._max_age if info.origin == "live" else None
         asked = searched.answers.get((query, filters))
@@ -175,8 +202,9 @@ class TrendRetriever:
         fitting = np.flatnonzero(passing & (chances >= self._threshold))
         if not len(fitting):
             return Retrieval(snapshot=info, reason="No trend fits this photo.")
-        near = _best(fitting, scores, snapshot.trends, LOOKED_AT * self._k)
-        rows = distinct(near, snapshot.trends, table.vectors_of(near), self._k)
+        k = filters.k or self._k
+        near = _best(fitting, scores, snapshot.trends, LOOKED_AT * k)
+        rows = distinct(near, snapshot.trends, table.vectors_of(near), k)
         found = tuple(
             RetrievedTrend(
                 trend=_shown(snapshot.trends[row]),

@@ -135,12 +135,27 @@ class Trends(Sequence[Trend]):
         made = self._made.get(row)
         if made is not None:
             return made
-        number = bisect_right(self._starts, row) - 1
-        segment, lines = self._segments[number]
+        segment, line = self._line(row)
         with reading(self._directory, segment.files[0]):
-            made = rated(lines[row - self._starts[number]], self._rows[row])
+            made = rated(line, self._rows[row])
         self._made.put(row, made)
         return made
+
+    def said(self) -> Iterator[dict[str, Any]]:
+        """What each says, in JSON's types, without what its row says (``RATED``): a fifth of the cost of the trends.
+
+        Raises:
+            CorruptSnapshot: as above.
+        """
+        for row in self._live.tolist():
+            segment, line = self._line(row)
+            with reading(self._directory, segment.files[0]):
+                yield dict(json.loads(line))
+
+    def _line(self, row: int) -> tuple[Segment, bytes]:
+        number = bisect_right(self._starts, row) - 1
+        segment, lines = self._segments[number]
+        return segment, lines[row - self._starts[number]]
 
 
 def open_newest(snapshots_dir: Path, embedder: Embedder) -> Snapshot:

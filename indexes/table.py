@@ -36,6 +36,7 @@ class Table:
         self._links: Links | None = None
         if concepts is not None:
             self._links = _links(snapshot, concepts)
+            self._common = self._links.common(concepts.background())
         self._lexical = Lexical([(part.facts.postings, places) for part, places in _placed(snapshot)])
         self.scores: Scores = snapshot.rows["score"].astype(np.float32)
         self.last_seen: npt.NDArray[np.float64] = snapshot.rows["last_seen"] / 1e6
@@ -68,7 +69,7 @@ class Table:
         bm25 = np.maximum.reduce([self._lexical.scores(text) for text in whole])
         bridge = None
         if self.concepts is not None and self._links is not None:
-            bridge = self._links.bridge(self.concepts.near_scenes(vectors))
+            bridge = self._links.bridge(self.concepts.near_scenes(vectors)) - self._common
         return Signals(cosine, squeezed(bm25), bridge)
 
     def passing(self, filters: TrendFilters, oldest: datetime | None) -> npt.NDArray[np.bool_]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from indexes.concepts import EXPONENT, FLOOR, NEAREST, Concepts
+from indexes.concepts import BACKGROUND, EXPONENT, FLOOR, NEAREST, Concepts
 from indexes.embedder import Embedder
 from indexes.gloss import gloss
 from indexes.lexical import K1, B, words
@@ -91,7 +91,8 @@ class Oracle:
         lexical = bm25 / (bm25 + LEXICAL_HALF)
         weights, bridge = WITHOUT_CONCEPTS, 0.0
         if self.concepts:
-            weights, bridge = WITH_CONCEPTS, self._bridge(whole, trend)
+            whole = [*whole, *(part for text in whole for part in clauses(text))]
+            weights, bridge = WITH_CONCEPTS, self._bridge(whole, trend) - self._common(trend)
         logit = weights.bias + weights.cosine * cosine + weights.lexical * lexical + weights.bridge * bridge
         chance = 1 / (1 + math.exp(-logit))
         left = 1.0 if self.max_age is None else (trend.last_seen - self.now + self.max_age) / self.max_age
@@ -109,8 +110,14 @@ class Oracle:
             found += idf * own[word] * (K1 + 1) / (own[word] + K1 * (1 - B + B * own.total() / mean))
         return found
 
-    def _bridge(self, whole: Sequence[str], trend: Trend) -> float:
-        asked = self._vectors([*whole, *(part for text in whole for part in clauses(text))])
+    def _common(self, trend: Trend) -> float:
+        """The mean bridge to photos at large: all scenes, as long as there are no more than are taken for these."""
+        scenes = [scene for _, each in self.concepts for scene in each]
+        assert len(scenes) <= BACKGROUND
+        return sum(self._bridge([scene], trend) for scene in scenes) / len(scenes)
+
+    def _bridge(self, texts: Sequence[str], trend: Trend) -> float:
+        asked = self._vectors(texts)
         links: list[tuple[float, float]] = []
         for near, (_, scenes) in zip(self.nearness(trend), self.concepts, strict=True):
             weight = min(max((near - FLOOR) / (1 - FLOOR), 0.0), 1.0) ** EXPONENT

@@ -79,6 +79,8 @@ async def test_of_equal_fits_the_fresher_comes_first(tmp_path: Path) -> None:
 async def test_at_most_k(tmp_path: Path) -> None:
     publish_trends(tmp_path, *(make_trend(f"coffee {i}") for i in range(10)))
     assert len((await open_retriever(tmp_path, k=3).retrieve("coffee", ALL)).trends) == 3
+    for k in (1, 5):  # a request's own
+        assert len((await open_retriever(tmp_path, k=3).retrieve("coffee", TrendFilters(k=k))).trends) == k
 
 
 async def test_of_equals_the_first_by_id_is_offered_however_many_there_are(tmp_path: Path) -> None:

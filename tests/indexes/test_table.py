@@ -82,6 +82,12 @@ def bm25(trends: Sequence[Trend], query: str) -> list[float]:
 
 
 def bridge(trend: Trend, query: str) -> float:
+    """Beyond the mean of photos at large, which all scenes stand for where there are so few."""
+    scenes = [scene for concept in KNOWN for scene in concept.scenes]
+    return best(trend, [query, *clauses(query)]) - sum(best(trend, [scene]) for scene in scenes) / len(scenes)
+
+
+def best(trend: Trend, asked: Sequence[str]) -> float:
     def near(texts: Sequence[str], others: Sequence[str]) -> float:
         """The nearest of ``texts``, by the mean of its best two cosines with ``others``."""
         found = EMBEDDER.embed(texts) @ EMBEDDER.embed(others).T
@@ -91,7 +97,7 @@ def bridge(trend: Trend, query: str) -> float:
     found: list[float] = []
     for concept in KNOWN:
         weight = max(0.0, (near(said, concept.about) - module.FLOOR) / (1 - module.FLOOR)) ** module.EXPONENT
-        found.append(near([query, *clauses(query)], concept.scenes) * weight)
+        found.append(near(asked, concept.scenes) * weight)
     return max(found, default=0.0)
 
 
