@@ -10,6 +10,8 @@ import math
 import secrets
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
@@ -17,12 +19,15 @@ import langchain_core.exceptions as langchain_errors
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 
+from serving.models.lean import LeanChat
+from serving.telemetry import finished
 from trendrag.errors import ModelError, ModelInterrupted, ModelRejected, ModelTimeout, ModelUnavailable, TrendragError
+from trendrag.platforms import Platforms
 from trendrag.ports import Chunk, Description
 from trendrag.prompting import caption_messages, describe_messages
 from trendrag.settings import ModelSettings
 from trendrag.text import clean_line
-from trendrag.types import MAX_CANDIDATES, CaptionRequest, PreparedImage, RetrievedTrend, Usage
+from trendrag.types import MAX_CANDIDATES, CaptionRequest, PreparedImage, RetrievedTrend, Sampling, Usage
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessageChunk
@@ -36,9 +41,12 @@ MIN_LOGPROB = -100.0
 # Under which key providers say why the model stopped: OpenAI and most others, Anthropic, Bedrock, Ollama.
 _FINISH_KEYS = ("finish_reason", "stop_reason", "stopReason", "done_reason")
 _CUT_OFF = {"abort", "error"}  # vLLM's words for a request that it gave up
+_OUT_OF_TOKENS = {"length", "max_tokens", "MAX_TOKENS", "model_length"}
 _WITHHELD = {"content_filter", "content_filtered", "guardrail_intervened", "SAFETY", "refusal"}
 # Names, because httpx and httpx2 share them and integrations use either; the last is Bedrock's.
 _UNREACHABLE = {"ConnectError", "ConnectTimeout", "EndpointConnectionError"}
+_RESET = {"ReadError", "WriteError", "CloseError", "RemoteProtocolError"}
+LONGEST_RETRY_AFTER_S = 3600.0
 
 _STATUS = {
     langchain_errors.ModelAuthenticationError: 401,
@@ -73,14 +81,24 @@ class ChatDescriber:
 
 
 class ChatWriter:
-    """``trendrag.ports.Writer`` by a model that sees images. ``seed`` makes its candidates reproducible."""
+    """``trendrag.ports.Writer`` by a model that sees images. ``seed`` makes its candidates reproducible. Without
+    ``platforms`` the built-in rules are asked for."""
 
     draft = False
 
-    def __init__(self, model: BaseChatModel, name: str, settings: ModelSettings, *, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        model: BaseChatModel,
+        name: str,
+        settings: ModelSettings,
+        *,
+        seed: int | None = None,
+        platforms: Platforms | None = None,
+    ) -> None:
         self._model = model
         self._settings = settings
         self._seed = seed
+        self._platforms = platforms
         self.name = name
 
     async def write(
@@ -88,11 +106,26 @@ class ChatWriter:
     ) -> AsyncGenerator[Chunk, None]:
         del description  # the model sees the image itself
         # A server may have a fixed seed of its own, under which all candidates would be one.
-        base = secrets.randbits(24) if self._seed is None else self._seed
-        model = tuned(self._model, seed=base * MAX_CANDIDATES + candidate)
-        async with aclosing(stream_chat(model, caption_messages(request, trends), self._settings)) as chunks:
+        fixed = self._seed if request.sampling.seed is None else request.sampling.seed % 2**31
+        base = secrets.randbits(24) if fixed is None else fixed
+        if request.regenerate:  # with a fixed seed it would be the same again
+            base += len(request.regenerate.avoid)
+        model = tuned(self._model, seed=base * MAX_CANDIDATES + candidate, **self._sampling(request.sampling))
+        messages = caption_messages(request, trends, candidate, self._platforms)
+        async with aclosing(stream_chat(model, messages, self._settings)) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+    def _sampling(self, asked: Sampling) -> dict[str, object]:
+        """Values for ``tuned``: those of the request's wishes that there are."""
+        wishes: dict[str, object] = {}
+        if asked.temperature is not None:
+            wishes["temperature"] = asked.temperature
+        if asked.max_tokens is not None:
+            wishes["max_tokens"] = min(asked.max_tokens, self._settings.max_tokens)
+        if asked.stop:
+            wishes["stop"] = list(asked.stop)
+        return wishes
 
 
 async def check_model(model: BaseChatModel) -> None:
@@ -101,12 +134,11 @@ async def check_model(model: BaseChatModel) -> None:
     Raises:
         ModelError: it can't be reached or refuses the key; the message says what to do.
     """
-    client = getattr(model, "root_async_client", None)  # the OpenAI SDK's, of models that have one
-    if client is None:
+    if not isinstance(model, LeanChat):
         return
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
-            await client.models.list()
+            await model.wire().check()
     except Exception as error:
         if _status(error) != 404:  # a server without such a list is one that answers
             raise model_error(error) from error
@@ -126,12 +158,14 @@ def tuned(model: BaseChatModel, **values: object) -> BaseChatModel:
 async def stream_chat(
     model: BaseChatModel, messages: Sequence[BaseMessage], settings: ModelSettings
 ) -> AsyncGenerator[Chunk, None]:
-    """The answer's pieces, none of them empty, then one without text that carries the usage.
+    """The answer's pieces, none of them empty, then one without text that carries the whole usage. Pieces carry what
+    the server has told so far, where it tells on the way.
 
     Raises:
-        ModelError: see the tree in ``trendrag.errors``. Text that was yielded before it is all there will be.
+        ModelError: see the tree in ``trendrag.errors``. Text that was yielded before it is all there will be; only
+            where there was none, it may say ``retriable``.
     """
-    deadline = asyncio.get_running_loop().time() + settings.total_timeout_s
+    waits = _Waits(settings)
     logprob, tokens = 0.0, 0
     usage = Usage()
     finish: str | None = None
@@ -140,9 +174,10 @@ async def stream_chat(
     async with aclosing(stream):
         while True:
             try:
-                message = await _next(stream, deadline, settings)
-            except ModelError:
+                message = await _next(stream, waits)
+            except ModelError as error:
                 if finish is None:
+                    error.retriable = error.retriable and not waits.begun
                     raise
                 break  # the text is whole; only the usage is missing
             if message is None:
@@ -154,33 +189,69 @@ async def stream_chat(
                 logprob += value
                 tokens += 1
             if text := str(message.text):
-                yield Chunk(text, logprob, tokens)
+                waits.begun = True
+                yield Chunk(text, logprob, tokens, usage if usage.prompt_tokens else None)
                 logprob, tokens = 0.0, 0
+    if finish is not None:
+        finished(finish)
     if finish is None or finish in _CUT_OFF:
         raise ModelInterrupted("The model server ended its answer before the model had finished. Try again.")
     if finish in _WITHHELD:
         raise ModelRejected("The model server's content filter stopped the answer. Try another photo or note.")
-    yield Chunk("", logprob, tokens, usage)
+    yield Chunk("", logprob, tokens, usage, cut=finish in _OUT_OF_TOKENS)
 
 
-async def _next(
-    stream: AsyncGenerator["AIMessageChunk", None], deadline: float, settings: ModelSettings
-) -> "AIMessageChunk | None":
+class _Waits:
+    """By when a stream has to bring its next piece. Times are those of the event loop."""
+
+    __slots__ = ("begun", "first_by", "now", "settings", "total_by")
+
+    def __init__(self, settings: ModelSettings) -> None:
+        self.now = asyncio.get_running_loop().time
+        self.settings = settings
+        self.begun = False  # text has come: a piece that only names the speaker may come long before the model's turn
+        started = self.now()
+        self.first_by = started + settings.first_token_timeout_s
+        self.total_by = started + settings.total_timeout_s
+
+    def until(self) -> float:
+        return min(self.total_by, self.now() + self.settings.token_timeout_s if self.begun else self.first_by)
+
+    def passed(self) -> ModelTimeout:
+        """The error, once ``until`` has passed."""
+        settings = self.settings
+        if self.now() >= self.total_by:
+            return ModelTimeout(
+                f"The model did not finish within {settings.total_timeout_s:g} s (TRENDRAG_MODEL__TOTAL_TIMEOUT_S).",
+                server_failed=not self.begun,  # else it may be a reader who takes the text slowly
+            )
+        if self.begun:
+            return ModelTimeout(
+                f"The model server was silent for {settings.token_timeout_s:g} s in the middle of its answer. It may "
+                "be overloaded; if it is only slow, raise TRENDRAG_MODEL__TOKEN_TIMEOUT_S."
+            )
+        return ModelTimeout(
+            f"The model server did not begin its answer within {settings.first_token_timeout_s:g} s. It may be "
+            "overloaded; if it is only slow, raise TRENDRAG_MODEL__FIRST_TOKEN_TIMEOUT_S."
+        )
+
+
+async def _next(stream: AsyncGenerator["AIMessageChunk", None], waits: _Waits) -> "AIMessageChunk | None":
     """The next piece, None at the end. Its timeout never spans a ``yield``, where it could hit the wrong task."""
-    now = asyncio.get_running_loop().time
     try:
-        async with asyncio.timeout_at(min(now() + settings.token_timeout_s, deadline)):
+        async with asyncio.timeout_at(waits.until()) as limit:
             return await anext(stream, None)
     except TimeoutError as error:
-        if now() >= deadline:
-            raise ModelTimeout(
-                f"The model did not finish within {settings.total_timeout_s:g} s (TRENDRAG_MODEL__TOTAL_TIMEOUT_S)."
-            ) from error
-        raise model_error(error) from error
+        raise (waits.passed() if limit.expired() else model_error(error)) from error
     except TrendragError:
         raise
     except Exception as error:  # an integration may raise anything, and the port promises ModelError
         raise model_error(error) from error
+
+
+def read_timeout_s(settings: ModelSettings) -> float:
+    """For the HTTP client: just longer than any silence that ``stream_chat`` bounds, whose errors say more."""
+    return max(settings.first_token_timeout_s, settings.token_timeout_s) + 1
 
 
 def model_error(error: Exception) -> ModelError:
@@ -200,22 +271,37 @@ def model_error(error: Exception) -> ModelError:
             f"TRENDRAG_MODEL__BASE_URL ends in /v1.{said}"
         )
     if status in (429, 503):
-        return ModelUnavailable(f"{server} is overloaded (HTTP {status}). Try again in a moment.{said}")
+        return ModelUnavailable(
+            f"{server} is overloaded (HTTP {status}). Try again in a moment.{said}",
+            retry_after=_retry_after(error),
+            retriable=True,
+            server_failed=status == 503,  # 429 is an answer to us, of a server that is well
+        )
     if status is not None and status >= 500:
-        return ModelUnavailable(f"{server} failed (HTTP {status}). Its log says why.{said}")
+        return ModelUnavailable(
+            f"{server} failed (HTTP {status}). Its log says why.{said}",
+            retry_after=_retry_after(error),
+            retriable=status in (502, 504),  # from a proxy, which may have another server
+        )
     if status is not None:
         return ModelRejected(f"{server} refused the request (HTTP {status}).{said}")
     kinds = {type(cause).__name__ for cause in _causes(error)}
     if kinds & _UNREACHABLE:
-        return ModelUnavailable(f"{server} can't be reached. Is it running? Check TRENDRAG_MODEL__BASE_URL.")
+        return ModelUnavailable(
+            f"{server} can't be reached. Is it running? Check TRENDRAG_MODEL__BASE_URL.", retriable=True
+        )
     if kinds & {"PoolTimeout"}:
-        return ModelUnavailable(f"Too many requests wait for {server[0].lower()}{server[1:]}. Try again in a moment.")
+        return ModelUnavailable(
+            f"Too many requests wait for {server[0].lower()}{server[1:]}. Try again in a moment.", server_failed=False
+        )
     if any(kind.endswith(("Timeout", "TimeoutError")) for kind in kinds):
         return ModelTimeout(
             f"{server} was silent for too long. It may be overloaded; if it is only slow, raise "
             "TRENDRAG_MODEL__TOKEN_TIMEOUT_S."
         )
-    return ModelInterrupted(f"{server} broke off its answer ({type(error).__name__}). Try again.{said}")
+    return ModelInterrupted(
+        f"{server} broke off its answer ({type(error).__name__}). Try again.{said}", retriable=bool(kinds & _RESET)
+    )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -229,6 +315,23 @@ def _status(error: Exception) -> int | None:
     if isinstance(status := getattr(error, "status_code", None), int):
         return status
     return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), None)
+
+
+def _retry_after(error: Exception) -> float | None:
+    """Seconds, from the header Retry-After (RFC 9110, 10.2.3) of the answer that the exception carries; capped."""
+    for cause in _causes(error):
+        headers = getattr(getattr(cause, "response", None), "headers", None)
+        if headers is None:
+            continue
+        said = str(headers.get("retry-after", "")).strip()
+        if said.isdecimal():
+            return min(LONGEST_RETRY_AFTER_S, float(said[:9]))
+        try:
+            seconds = (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds()
+        except (TypeError, ValueError):  # absent, no date, or one without a time zone
+            return None
+        return min(LONGEST_RETRY_AFTER_S, max(0.0, seconds))
+    return None
 
 
 def _address(error: Exception) -> str:

@@ -13,9 +13,10 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
-from serving.models.chat import stream_chat
+from serving.models.chat import read_timeout_s, stream_chat
 from serving.models.draft_grammar import grammar
-from serving.models.draft_plan import Plan, make_plan
+from serving.models.draft_plan import Plan
+from serving.models.draft_wishes import plan_request
 from trendrag.ports import Chunk
 from trendrag.settings import ModelSettings
 from trendrag.text import clean_line
@@ -61,17 +62,18 @@ class DraftWriter:
 
         Raises:
             ModelError: one of its kinds; see ``trendrag.errors``.
+            NotSupported: the caption is to be changed in a way that drafts can't be.
         """
-        plan = make_plan(request, description, trends, candidate)
+        plan, number = plan_request(request, description, trends, candidate)
         endpoint = await self._engine.start()
-        chat = self._chat(endpoint, plan, candidate)
+        chat = self._chat(endpoint, plan, number)
         async with aclosing(stream_chat(chat, messages(request, plan), self._settings)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
-    def _chat(self, endpoint: "Endpoint", plan: Plan, candidate: int) -> ChatOpenAI:
+    def _chat(self, endpoint: "Endpoint", plan: Plan, number: int) -> ChatOpenAI:
         if self._client is None:
-            timeout = httpx2.Timeout(self._settings.token_timeout_s, connect=self._settings.connect_timeout_s)
+            timeout = httpx2.Timeout(read_timeout_s(self._settings), connect=self._settings.connect_timeout_s)
             # Loopback only: no proxy of the environment, and no certificates to load.
             self._client = httpx2.AsyncClient(timeout=timeout, trust_env=False, verify=False)
         return ChatOpenAI(
@@ -79,10 +81,10 @@ class DraftWriter:
             base_url=endpoint.base_url,
             api_key=SecretStr(endpoint.api_key),
             http_async_client=self._client,
-            timeout=self._settings.token_timeout_s,
+            timeout=read_timeout_s(self._settings),
             max_retries=0,
             temperature=self._settings.temperature,
-            seed=candidate,
+            seed=number,
             max_tokens=plan.max_chars * 4 + 8,  # a token is at least a byte; the grammar ends the text long before
             logprobs=True,
             stream_usage=True,

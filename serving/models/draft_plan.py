@@ -23,8 +23,8 @@ Slots = tuple[tuple[str, ...], ...]
 TREND_CHOICE = 2
 """Candidates take turns with so many of the best trends."""
 
-_LIVELY = ("fun", "play", "excit", "enthus", "lively", "happy", "joy", "bold", "energ", "cheer", "witty", "humor")
-_FORMAL = ("formal", "profession", "business", "serious", "neutral", "sober", "corporate")
+LIVELY = ("fun", "play", "excit", "enthus", "lively", "happy", "joy", "bold", "energ", "cheer", "witty", "humor")
+FORMAL = ("formal", "profession", "business", "serious", "neutral", "sober", "corporate")
 
 # {s} is the subject's phrase ("my espresso"), {t} the trend.
 _OPENINGS: dict[Register, tuple[str, ...]] = {
@@ -147,10 +147,10 @@ def make_plan(request: CaptionRequest, description: str, trends: Sequence[Retrie
     turn = phrases[: max(1, TREND_CHOICE)]
     for trend in [turn[candidate % len(turn)], *phrases] if turn else []:
         for slots in _with_trend(subject, clause, trend, register, candidate):
-            if fitting := _fit(slots, request.max_chars):
+            if fitting := _fit(_allowed(slots, request.exclude), request.limit):
                 return Plan(fitting, subject, trend)
     for slots in _without_trend(subject, clause, register, candidate):
-        if fitting := _fit(slots, request.max_chars):
+        if fitting := _fit(_allowed(slots, request.exclude), request.limit):
             return Plan(fitting, subject, None)
     return Plan(((capital(subject.phrase),), (".",)), subject, None)
 
@@ -159,7 +159,7 @@ def _with_trend(subject: Subject, clause: str, trend: str, register: Register, c
     """Forms that hold the trend, the preferred one first. The last ones are for very few characters."""
     opening = _fill(_turn(_OPENINGS[register], candidate, 3), s=subject.phrase)
     links = _closed(_fill(_turn(_LINKS[register], candidate, 4), t=trend), register)
-    contrasts = _fill(_CONTRASTS[register], t=trend)
+    contrasts = _fill(_turn(_CONTRASTS[register], candidate, len(_CONTRASTS[register])), t=trend)
     end = _ends("", register)
     told = capital(clause)
     plain = _fill(_PLAIN, s=subject.phrase)
@@ -168,9 +168,10 @@ def _with_trend(subject: Subject, clause: str, trend: str, register: Register, c
         remarks = _turn(_REMARKS[register], candidate, 3)
         forms: list[Slots] = [(_closed((told,), register),), ((told,), (". ",), remarks, end)]
     elif clause and names(clause, subject):
-        forms = [((told,), links), (contrasts, (clause,), end), direct]
+        forms = [((told,), links), (contrasts, (clause,), end), direct, (contrasts, plain, end)]
     elif clause:
-        forms = [((told,), (". ",), opening, links), (contrasts, plain, end), direct]
+        turned_round: Slots = (opening, (". ",), (told,), links)
+        forms = [((told,), (". ",), opening, links), (contrasts, plain, end), direct, turned_round]
     else:
         forms = [direct, (contrasts, plain, end)]
     turned = [*forms[candidate % len(forms) :], *forms[: candidate % len(forms)]]
@@ -198,8 +199,19 @@ def _without_trend(subject: Subject, clause: str, register: Register, candidate:
     return [*turned, (opening, end)]
 
 
+def _allowed(slots: Slots, exclude: Sequence[str]) -> Slots:
+    """The alternatives that hold none of the words; a slot may be left without any."""
+    if not exclude:
+        return slots
+    unwanted = [("", tuple(exclude))]
+    return tuple(tuple(text for text in slot if not find_spans(text, unwanted)) for slot in slots)
+
+
 def _fit(slots: Slots, max_chars: int) -> Slots | None:
-    """The plan without its longest alternatives, so that no text is longer than asked for; None where none fits."""
+    """The plan without its longest alternatives, so that no text is longer than asked for; None where none fits, or a
+    slot is empty."""
+    if not all(slots):
+        return None
     kept = [sorted(slot, key=len) for slot in slots]
     while sum(len(slot[-1]) for slot in kept) > max_chars:
         wide = [slot for slot in kept if len(slot) > 1]
@@ -233,9 +245,9 @@ def _ends(last: str, register: Register) -> tuple[str, ...]:
 
 def _register(request: CaptionRequest) -> Register:
     tone = (request.tone or "").casefold()
-    if any(word in tone for word in _FORMAL):
+    if any(word in tone for word in FORMAL):
         return "formal"
-    if any(word in tone for word in _LIVELY):
+    if any(word in tone for word in LIVELY):
         return "lively"
     if not tone and request.platform == "linkedin":
         return "formal"

@@ -12,8 +12,10 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from trendrag.errors import ModelError, ModelUnavailable
 from trendrag.ports import Judgement
@@ -32,6 +34,9 @@ SLOTS = 4
 
 CONTEXT = 4096
 """Tokens, shared by the slots. A draft and its prompt take about 120; of emoji or Chinese, up to 1500."""
+
+
+START_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +108,25 @@ def _load(model: Path, key: str, slots: int, threads: int) -> "Server":
     params.endpoint_slots = False  # it shows other callers' prompts
     params.cors_origins = "null"  # no page in a browser may call it
     try:
-        return xllamacpp.Server(params)
+        server = xllamacpp.Server(params)
+        _wait_for(server.listening_address)
     except Exception as error:  # the binding passes on C++ exceptions of several kinds
         raise ModelUnavailable(
             f"The embedded engine can't load {model.name}. Run: trendrag models fetch --verify smollm2"
         ) from error
+    return server
+
+
+def _wait_for(address: str) -> None:
+    """Until the server answers. One that is stopped before it has begun to listen never ends, and holds up all of
+    Python meanwhile: its destructor keeps the interpreter's lock."""
+    parts = urlsplit(address)
+    connection = HTTPConnection(parts.hostname or "", parts.port, timeout=START_TIMEOUT_S)
+    try:
+        connection.request("GET", "/health")
+        connection.getresponse().read()
+    finally:
+        connection.close()
 
 
 class NoJudge:

@@ -41,7 +41,8 @@ class ChatJudge:
                 text, usage = await self._answer(model, judge_messages(request, trends))
         except TimeoutError as error:
             raise ModelTimeout(
-                f"The model did not choose within {self._timeout_s:g} s (TRENDRAG_RETRIEVAL__JUDGE_TIMEOUT_S)."
+                f"The model did not choose within {self._timeout_s:g} s (TRENDRAG_RETRIEVAL__JUDGE_TIMEOUT_S).",
+                server_failed=False,  # a choice of ours, far shorter than a caption may take
             ) from error
         return Judgement(chosen_places(text, count), usage)
 

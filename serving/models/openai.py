@@ -9,6 +9,9 @@ import httpx2
 from langchain_core.language_models import BaseChatModel
 from pydantic import SecretStr, ValidationError
 
+from serving.models.chat import read_timeout_s
+from serving.models.lean import LeanChat
+from serving.telemetry import trace_headers
 from trendrag.endpoint import checked_base_url, checked_key, through_proxy
 from trendrag.errors import ConfigurationError
 from trendrag.settings import ModelSettings
@@ -51,33 +54,27 @@ def chat_model_name(model: BaseChatModel) -> str:
 
 
 def _open_openai(settings: ModelSettings) -> BaseChatModel:
-    from langchain_openai import ChatOpenAI  # noqa: PLC0415 - half a second, which other providers need not pay
-
     base_url = checked_base_url(settings.base_url)
     key = checked_key(settings.api_key)
-    timeout = httpx2.Timeout(settings.token_timeout_s, connect=settings.connect_timeout_s)
-    return ChatOpenAI(
-        model=settings.name or _only_model(base_url, key, settings),
+    timeout = httpx2.Timeout(read_timeout_s(settings), connect=settings.connect_timeout_s)
+    return LeanChat(
+        model_name=settings.name or _only_model(base_url, key, settings),
         base_url=base_url,
-        # Always given: without one ChatOpenAI would send OPENAI_API_KEY, which is meant for somebody else.
         api_key=key,
-        http_async_client=httpx2.AsyncClient(limits=POOL, timeout=timeout, trust_env=through_proxy(base_url)),
-        # Given again: with a client of one's own, ChatOpenAI's default is no timeout at all.
-        timeout=timeout,
-        # The waiting between two pieces is bounded in serving.models.chat, for every provider alike.
-        stream_chunk_timeout=None,
-        # None. The SDK would wait up to a minute as a 429 tells it, with a person in front of an empty page; an
-        # overloaded server is said at once, and whoever asked may ask again.
-        max_retries=0,
-        stream_usage=True,
+        http_async_client=httpx2.AsyncClient(
+            limits=POOL,
+            timeout=timeout,
+            trust_env=through_proxy(base_url),
+            event_hooks={"request": [_in_this_trace]},
+        ),
         logprobs=True if settings.logprobs else None,
         temperature=settings.temperature,
         max_tokens=settings.max_tokens,
-        # These would otherwise follow the model's name or environment variables of other programs.
-        use_responses_api=False,
-        output_version=None,
-        openai_proxy=None,
     )
+
+
+async def _in_this_trace(request: httpx2.Request) -> None:
+    trace_headers(request.headers)
 
 
 def _open_other(settings: ModelSettings) -> BaseChatModel:

@@ -1,6 +1,7 @@
 """Drafts by the real engine, over real photos. Nothing is faked here."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -15,11 +16,12 @@ from serving.models.draft_plan import make_plan
 from serving.models.embedded import EmbeddedEngine
 from serving.models.tagger import TagDescriber, Tagger
 from tests.fakes import make_trend
+from trendrag.errors import NotSupported
 from trendrag.ports import Chunk
 from trendrag.prompting import MAX_PHRASE_CHARS
 from trendrag.settings import ImageSettings, default_data_dir
 from trendrag.text import clean_line
-from trendrag.types import CaptionRequest, PreparedImage, RetrievedTrend
+from trendrag.types import CaptionRequest, PreparedImage, Regenerate, RetrievedTrend, Turn
 
 PHOTOS = Path(__file__).parents[1] / "photos"
 CASES: list[dict[str, Any]] = json.loads((PHOTOS / "photos.json").read_text("utf-8"))
@@ -73,7 +75,7 @@ async def test_drafts_name_what_is_in_the_photos(writer: DraftWriter) -> None:
         named.append(any(word in text.casefold() for word in case["subject"]))
         assert case["trend"] in text
         assert len(text.splitlines()) == 1
-        assert len(text) <= request.max_chars
+        assert len(text) <= request.limit
         assert text.endswith((".", "!"))
         assert not set('"*`#') & set(text)
 
@@ -109,6 +111,31 @@ async def test_candidates_at_the_same_time_differ(writer: DraftWriter) -> None:
 
     assert len({text for text, _ in drafts}) >= 4
     assert len({text for text, _ in drafts[:3]}) == 3
+
+
+async def test_drafts_of_four_candidates_begin_differently_and_share_few_words(writer: DraftWriter) -> None:
+    for case in CASES[:3]:
+        request = CaptionRequest(image=photo(case["file"]), note=case["note"], candidates=4)
+        drafts = await asyncio.gather(
+            *(draft(writer, request, case["subject"][0], found(case["trend"]), candidate) for candidate in range(4))
+        )
+        words = [text.casefold().replace(",", "").rstrip(".!").split() for text, _ in drafts]
+        assert len({tuple(said[:3]) for said in words}) == 4
+        shared = [len(set(a) & set(b)) / len(set(a) | set(b)) for a, b in itertools.combinations(words, 2)]
+        assert sum(shared) / len(shared) < 0.4
+
+
+async def test_another_try_and_a_change_are_written(writer: DraftWriter) -> None:
+    request = CaptionRequest(image=photo("coffee.jpg"), note="slow sunday with my espresso")
+    first, _ = await draft(writer, request, "espresso", found("latte art"))
+    other = request.model_copy(update={"regenerate": Regenerate(candidate=0, avoid=(first,))})
+    assert (await draft(writer, other, "espresso", found("latte art")))[0] != first
+    turns = (Turn(role="assistant", text=first), Turn(role="user", text="mention my shop"))
+    text, _ = await draft(writer, request.model_copy(update={"turns": turns}), "espresso", found("latte art"))
+    assert "my shop" in text
+    with pytest.raises(NotSupported):
+        turns = (turns[0], Turn(role="user", text="in French"))
+        await draft(writer, request.model_copy(update={"turns": turns}), "espresso")
 
 
 async def test_log_probabilities_and_usage_come_along(writer: DraftWriter) -> None:

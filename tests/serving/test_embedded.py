@@ -9,12 +9,16 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from serving.images import prepare_image
 from serving.models.embedded import EmbeddedEngine, default_threads, open_embedded
+from serving.service import _open_model
 from trendrag.errors import ModelUnavailable, WeightsError
-from trendrag.settings import Settings, default_data_dir
+from trendrag.settings import ModelSettings, Settings, default_data_dir
+from trendrag.types import CaptionRequest
 from trendrag.weights import REGISTRY
 
 MODELS = default_data_dir() / "models"
+PHOTOS = Path(__file__).parent.parent / "photos"
 RUN = f"""
 import asyncio, sys
 from pathlib import Path
@@ -29,6 +33,23 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+async def test_it_stands_in_for_a_model_server_that_is_away(settings: Settings, unused_tcp_port: int) -> None:
+    settings.data_dir.mkdir()
+    settings.models_dir.symlink_to(MODELS)
+    away = {"provider": "openai", "base_url": f"http://127.0.0.1:{unused_tcp_port}/v1", "name": "big"}
+    model = ModelSettings.model_validate(away | {"fallback": "embedded"})
+    photo = prepare_image((PHOTOS / "coffee.jpg").read_bytes(), settings.image)
+    async with _open_model(settings.model_copy(update={"model": model})) as opened:
+        description = await opened.describer.describe(photo)
+        assert description.degraded
+        assert "espresso" in description.text
+        writing = opened.writer.write(CaptionRequest(image=photo, note="first snow"), "", (), 0)
+        chunks = [chunk async for chunk in writing]
+    assert opened.fallback == "SmolLM2-135M"
+    assert {(chunk.degraded, chunk.model) for chunk in chunks} == {(True, "SmolLM2-135M")}
+    assert len("".join(chunk.text for chunk in chunks)) > 10
 
 
 async def test_many_starts_are_one_engine() -> None:

@@ -166,8 +166,8 @@ async def test_a_judge_is_there_only_where_the_settings_ask_for_one(settings: Se
     for model in (remote, ModelSettings()):
         for asked in ("none", "model"):
             changes = {"model": model, "retrieval": RetrievalSettings.model_validate({"judge": asked})}
-            async with _open_model(settings.model_copy(update=changes)) as (_, judge, _, _):
-                assert (judge is not None) == (asked == "model")
+            async with _open_model(settings.model_copy(update=changes)) as opened:
+                assert (opened.judge is not None) == (asked == "model")
 
 
 async def test_the_embedded_engine_says_that_it_has_no_judge() -> None:

@@ -77,9 +77,11 @@ class Vllm:
 
 
 @contextlib.contextmanager
-def running(python: Path, checkpoint: Path, log: Path, options: Sequence[str] = ()) -> Iterator[Vllm]:
+def running(
+    python: Path, checkpoint: Path, log: Path, options: Sequence[str] = (), port: int | None = None
+) -> Iterator[Vllm]:
     """A server that answers ``/health``, with ``options`` besides its own. On leaving, no process of it is left."""
-    port = free_port()
+    port = port or free_port()
     command = [
         *(str(python), "-c", _BOOTSTRAP),
         *("--model", str(checkpoint), "--served-model-name", MODEL),

@@ -110,7 +110,7 @@ async def test_three_candidates_are_written_in_parallel(vllm: Vllm, photo: Prepa
         async with aclosing(writer.write(CaptionRequest(image=photo), "", (), number)) as chunks:
             async for chunk in chunks:
                 text += chunk.text
-                order.append((number, chunk.usage is not None))
+                order.append((number, not chunk.text))
         return text
 
     texts = await asyncio.gather(*(candidate(number) for number in range(3)))

@@ -1,6 +1,7 @@
 """The HTTP service, under a real uvicorn, against a real vLLM server."""
 
 import asyncio
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ NOTE = "slow coffee this morning with some friends"
 async def test_a_stream_from_the_photo_to_the_end(vllm: Vllm, data_dir: Path) -> None:
     async with (
         http_service(vllm, data_dir) as client,
-        client.stream("POST", "/api/v1/caption/stream", json=body(candidates=2)) as answer,
+        # Long enough for all that it writes: a text that is cut ends before the server has told its tokens.
+        client.stream("POST", "/api/v1/caption/stream", json=body(candidates=2, max_chars=5_000)) as answer,
     ):
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/event-stream")
@@ -42,6 +44,22 @@ async def test_an_answer_at_once(vllm: Vllm, data_dir: Path) -> None:
     assert len({caption["text"] for caption in told["captions"]}) == 3
     assert all(0 < caption["confidence"] <= 1 for caption in told["captions"])
     assert [hit["trend"]["phrase"] for hit in told["retrieved"]] == ["slow coffee"]
+
+
+async def test_changing_a_caption_reads_the_photo_from_the_cache(
+    vllm: Vllm, data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = body(note=NOTE, max_chars=5_000)
+    async with http_service(vllm, data_dir) as client:
+        first = (await client.post("/api/v1/caption", json=asked)).json()
+        turns = [{"role": "assistant", "text": first["captions"][0]["text"]}, {"role": "user", "text": "shorter"}]
+        answer = await client.post("/api/v1/caption", json=asked | {"turns": turns})
+    assert answer.status_code == 200, answer.text
+    usage = answer.json()["usage"]
+    cached, prompt = usage["cached_tokens"], usage["prompt_tokens"]
+    with capsys.disabled():
+        sys.stdout.write(f"\n  a change of a caption: {cached} of {prompt} prompt tokens from the prefix cache\n  ")
+    assert cached > max(320, prompt / 2)
 
 
 async def test_a_client_that_leaves_a_stream_stops_the_model(vllm: Vllm, data_dir: Path) -> None:
