@@ -32,7 +32,7 @@ def python(code: str) -> list[str]:
 
 
 async def until_up(child: Child) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not child.up:  # noqa: ASYNC110  (it has no event, as only a test waits for it)
             await asyncio.sleep(0)
 
@@ -40,7 +40,7 @@ async def until_up(child: Child) -> None:
 async def test_it_is_started_again_each_time_later_and_says_why(caplog: pytest.LogCaptureFixture) -> None:
     waits = Waits(4)
     child = Child("The schedule", python("raise SystemExit(7)"), sleep=waits)
-    async with child.running(), asyncio.timeout(30):
+    async with child.running(), asyncio.timeout(60):
         await waits.done.wait()
         assert not child.up
     assert waits.asked == [1, 2, 4, 8]
@@ -53,19 +53,19 @@ async def test_after_a_long_life_the_wait_begins_anew_and_it_never_grows_beyond_
 ) -> None:
     monkeypatch.setattr(serving.child, "LONGEST_WAIT_S", 2.0)
     waits = Waits(4)
-    async with Child("x", python(""), sleep=waits).running(), asyncio.timeout(30):
+    async with Child("x", python(""), sleep=waits).running(), asyncio.timeout(60):
         await waits.done.wait()
     assert waits.asked == [1, 2, 2, 2]
     monkeypatch.setattr(serving.child, "LONG_LIFE_S", 0.0)
     waits = Waits(3)
-    async with Child("x", python(""), sleep=waits).running(), asyncio.timeout(30):
+    async with Child("x", python(""), sleep=waits).running(), asyncio.timeout(60):
         await waits.done.wait()
     assert waits.asked == [1, 1, 1]
 
 
 async def test_what_can_not_be_started_is_no_reason_to_stop_serving() -> None:
     waits = Waits(2)
-    async with Child("x", ["/nowhere/to/be/found"], sleep=waits).running(), asyncio.timeout(10):
+    async with Child("x", ["/nowhere/to/be/found"], sleep=waits).running(), asyncio.timeout(60):
         await waits.done.wait()
     assert waits.asked == [1, 2]
 
@@ -82,7 +82,7 @@ async def test_it_stops_with_the_server(capfd: pytest.CaptureFixture[str]) -> No
 async def test_one_that_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving.child, "STOP_WITHIN_S", 0.01)
     child = Child("x", python(DEAF))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async with child.running():
             await until_up(child)
     assert not child.up

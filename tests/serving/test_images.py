@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, ImageFile
+from PIL import Image, ImageCms, ImageFile, _avif
 
-from serving.image_headers import jpeg_outline, webp_canvas
+from serving.image_headers import bare, webp_canvas
 from serving.images import MAX_ASPECT, MIN_SIDE, fit, prepare_image
 from tests.serving.pictures import BLUE, RED, decoded, encoded, near, picture, png_bomb, webp_claiming
 from trendrag.errors import ImageTooLarge, InvalidImage, RequestError
@@ -19,10 +19,12 @@ BARE = encoded(picture())
 def checked(image: PreparedImage, settings: ImageSettings = SETTINGS) -> Image.Image:
     """The decoded picture, after the promises that hold for every one."""
     shown = decoded(image.data)
-    assert (shown.format, shown.mode, shown.size) == ("JPEG", "RGB", (image.width, image.height))
+    kinds = {"image/jpeg": "JPEG", "image/png": "PNG"}
+    assert (shown.format, shown.mode, shown.size) == (kinds[image.mime_type], "RGB", (image.width, image.height))
     assert image.width * image.height <= settings.model_pixels
     assert min(image.width, image.height) >= MIN_SIDE
-    assert jpeg_outline(image.data).bare
+    assert bare(image.data).data == image.data, "nothing but the picture"
+    assert bare(image.data).plain
     return shown
 
 
@@ -196,6 +198,20 @@ def test_first_frame_of_an_animation(kind: str) -> None:
     frames = [Image.new("RGB", (64, 48), colour) for colour in (RED, BLUE, BLUE)]
     data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=50)
     assert near(checked(prepare_image(data, SETTINGS)).getpixel((30, 20)), RED)
+
+
+def test_avif_is_decoded_by_the_pools_own_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By itself Pillow's decoder would start as many threads as there are cores."""
+    asked: list[object] = []
+    real = _avif.AvifDecoder
+
+    def decoder(data: bytes, codec: str, threads: int) -> object:
+        asked.append(threads)
+        return real(data, codec, threads)
+
+    monkeypatch.setattr(_avif, "AvifDecoder", decoder)
+    checked(prepare_image(encoded(picture(), "AVIF"), SETTINGS))
+    assert asked[0] == 1
 
 
 def test_avif() -> None:
