@@ -1,0 +1,1 @@
+"""Caption requests that are worked off later: ``store`` keeps them, ``worker`` does them."""
