@@ -3,28 +3,31 @@
 The kernel's types are used as they are wherever they say everything; a stream sends the kernel's events.
 """
 
-import base64
-import binascii
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from trendrag.errors import InvalidImage
 from trendrag.text import clean_note
 from trendrag.types import (
     MAX_CANDIDATES,
+    MAX_CAPTION_CHARS,
     MAX_NOTE_CHARS,
+    MAX_WORDS,
     CaptionRequest,
     Judged,
+    Length,
     Platform,
     PreparedImage,
+    Regenerate,
     Region,
     RetrievedTrend,
     SnapshotInfo,
     Timings,
     Trend,
     TrendFilters,
+    Turns,
     Usage,
+    Words,
 )
 
 # BCP 47 as far as a form needs it: "en", "pt-BR", "zh-Hant".
@@ -55,7 +58,11 @@ class CaptionBody(BaseModel):
         min_length=1,
         description="the image in base64, with or without a `data:` prefix: JPEG, PNG, WebP, GIF or AVIF",
     )
-    image_url: str | None = Field(default=None, max_length=2_000, description="not taken yet: answers 501")
+    image_url: str | None = Field(
+        default=None,
+        max_length=2_000,
+        description="where the image is, on the public internet; it is fetched by the server",
+    )
     note: str | None = Field(
         default=None, max_length=MAX_NOTE_CHARS, description="what the image is about, in your words"
     )
@@ -63,8 +70,42 @@ class CaptionBody(BaseModel):
     tone: str | None = Field(default=None, max_length=60, description="such as `playful` or `matter of fact`")
     language: LanguageTag = Field(default="en", description="BCP 47 tag of the caption's language")
     candidates: int = Field(default=1, ge=1, le=MAX_CANDIDATES, description="how many captions to write")
-    max_chars: int = Field(default=280, ge=40, le=5_000, description="longest caption, in characters")
+    length: Length | None = Field(
+        default=None, description="how long roughly; the platform's rules say what that means"
+    )
+    max_chars: int | None = Field(
+        default=None,
+        ge=40,
+        le=MAX_CAPTION_CHARS,
+        description="longest caption, in characters (code points), which is kept; by default what `length` or else the "
+        "platform has. More than the platform takes is refused",
+    )
+    alt_text: bool = Field(
+        default=False, description="write the image's alt text instead: no trends, no hashtags, no emoji"
+    )
+    emoji: bool = Field(default=True, description="false keeps emoji out")
+    hashtags: bool = Field(default=True, description="false keeps hashtags out")
+    include: tuple[Words, ...] = Field(
+        default=(), max_length=MAX_WORDS, strict=False, description="words or phrases that a caption should have"
+    )
+    exclude: tuple[Words, ...] = Field(
+        default=(),
+        max_length=MAX_WORDS,
+        strict=False,
+        description="words, phrases and trends (by phrase or id) never to use: such trends are not offered",
+    )
+    turns: Turns = Field(
+        default=(),
+        strict=False,
+        description="to change a caption: what was said so far, oldest first, as `assistant` (a caption) and `user` "
+        "(what to change) in turn, ending with `user`. Send everything else as before",
+    )
+    regenerate: Regenerate | None = Field(
+        default=None,
+        description="write one candidate anew, unlike the texts of `avoid`. Send everything else as before",
+    )
     trends: bool = Field(default=True, description="false writes without looking for trends")
+    k: int | None = Field(default=None, ge=1, le=20, description="how many trends to offer the model at most")
     region: Region | None = Field(default=None, description="ISO 3166-1 alpha-2; trends of that region or of none")
     trend_language: LanguageTag | None = Field(default=None, description="trends of that language or of an unknown one")
     categories: list[Category] = Field(default=[], max_length=20, description="trends of these categories only")
@@ -75,18 +116,6 @@ class CaptionBody(BaseModel):
             raise ValueError("Send the image either in `image` (base64) or in `image_url`, and not in both.")
         return self
 
-    def image_bytes(self) -> bytes:
-        """Raises InvalidImage where ``image`` is not base64."""
-        text = self.image or ""
-        if text[:5].lower() == "data:":
-            head, comma, text = text.partition(",")
-            if not comma or not head.lower().endswith(";base64"):
-                raise InvalidImage("image: a data: URL must look like data:image/jpeg;base64,....")
-        try:
-            return base64.b64decode("".join(text.split()), validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise InvalidImage("image: this is not valid base64. Encode the whole file, with its padding.") from error
-
     def caption_request(self, image: PreparedImage) -> CaptionRequest:
         return CaptionRequest(
             image=image,
@@ -96,9 +125,19 @@ class CaptionBody(BaseModel):
             tone=self.tone or None,
             language=self.language,
             candidates=self.candidates,
+            length=self.length,
             max_chars=self.max_chars,
             trends=self.trends,
-            filters=TrendFilters(region=self.region, language=self.trend_language, categories=tuple(self.categories)),
+            filters=TrendFilters(
+                region=self.region, language=self.trend_language, categories=tuple(self.categories), k=self.k
+            ),
+            include=self.include,
+            exclude=self.exclude,
+            alt_text=self.alt_text,
+            emoji=self.emoji,
+            hashtags=self.hashtags,
+            turns=self.turns,
+            regenerate=self.regenerate,
         )
 
 
@@ -117,17 +156,42 @@ class HighlightAnswer(BaseModel):
 
 
 class CaptionAnswer(BaseModel):
+    candidate: int = Field(description="its number, from 0: those that failed are missing")
     text: str
     confidence: float | None = Field(
         description="exp(mean token log-probability): how sure the model was of its wording, not of its truth"
     )
     highlights: list[HighlightAnswer]
     trends: list[Trend] = Field(description="the trends that the text mentions, with where each was seen")
+    cut: bool = Field(
+        description="the model wrote more than fits; the text ends with the last sentence or word that did"
+    )
+    missing: list[str] = Field(description="those of `include` that the text lacks")
+    unwanted: list[str] = Field(description="those of `exclude` that the text has all the same")
+    degraded: bool = Field(description="true where a draft engine wrote it because the model could not")
+
+
+class FailedAnswer(BaseModel):
+    """A candidate that could not be finished while others could."""
+
+    candidate: int
+    code: str
+    message: str
+
+
+History = Literal["on", "off", "unavailable"]
 
 
 class CaptionsAnswer(BaseModel):
     status: Literal["success"] = "success"
-    captions: list[CaptionAnswer]
+    id: str | None = Field(default=None, description="of this answer in your history; null where none is kept")
+    history: History = Field(
+        default="off",
+        description="`on`: you find this answer again at /api/v1/history/{id}; `off`: nothing is kept here; "
+        "`unavailable`: the service database does not answer just now, and this may be lost",
+    )
+    captions: list[CaptionAnswer] = Field(description="at least one; where all fail, the answer is an error")
+    failed: list[FailedAnswer]
     description: str = Field(description="what is in the image; empty where the note stood alone")
     retrieved: list[RetrievedTrend] = Field(description="the trends that the model was offered")
     reason: str | None = Field(description="why no trend was offered, where none was")
@@ -136,14 +200,18 @@ class CaptionsAnswer(BaseModel):
         "and they were offered as found; null where it is not asked to, or nothing was found"
     )
     snapshot: SnapshotInfo | None
+    snapshot_age_s: float | None = Field(description="seconds since its newest trend was seen")
     model: str
-    draft: bool = Field(description="true where the small embedded engine wrote the text")
+    draft: bool = Field(description="true where the small embedded engine wrote any of the text")
+    degraded: bool = Field(description="true where it did so because the model could not")
     usage: Usage
     timings: Timings
 
 
 class ReadyAnswer(BaseModel):
-    status: Literal["ready", "not_ready"]
+    status: Literal["ready", "degraded", "not_ready"] = Field(
+        description="`degraded`: the model can't be used now, and drafts are written in its place"
+    )
     model: str
     draft: bool
     message: str | None = Field(description="what to do, where the model can't be used")
@@ -151,6 +219,9 @@ class ReadyAnswer(BaseModel):
     snapshot: SnapshotInfo | None
     schedule: Literal["off", "running", "restarting"] = Field(
         description="the process that collects trends beside the server, where it was asked for"
+    )
+    redis: Literal["off", "up", "away"] = Field(
+        description="what several servers share limits and caches by; while it is away, each keeps its own"
     )
 
 

@@ -16,6 +16,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from fastapi import Request
 
+from serving.drain import CLOSE_S, Drain, shutting_down
 from serving.http.errors import ClientLeft
 from trendrag.errors import TrendragError
 from trendrag.types import CaptionEvent, Done, Failed
@@ -29,11 +30,12 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def caption_events(
-    chain: AsyncGenerator[CaptionEvent, None], observe: Callable[[CaptionEvent], None]
+    chain: AsyncGenerator[CaptionEvent, None], observe: Callable[[CaptionEvent], None], drain: Drain
 ) -> AsyncIterator[MemoryObjectReceiveStream[CaptionEvent]]:
-    """The chain's events. The last one is always `Done` or `Failed`, also where the chain breaks its promises."""
+    """The chain's events. The last one is always `Done` or `Failed`, also where the chain breaks its promises, or the
+    server ends in between."""
     send, receive = anyio.create_memory_object_stream[CaptionEvent](_BUFFERED_EVENTS)
-    task = asyncio.create_task(_pump(chain, observe, send))
+    task = asyncio.create_task(_pump(chain, observe, send, drain))
     with receive:
         try:
             yield receive
@@ -46,27 +48,43 @@ async def _pump(
     chain: AsyncGenerator[CaptionEvent, None],
     observe: Callable[[CaptionEvent], None],
     send: MemoryObjectSendStream[CaptionEvent],
+    drain: Drain,
 ) -> None:
     async with send:
         last: CaptionEvent
         try:
-            async with aclosing(chain):
-                async for event in chain:
-                    if isinstance(event, Done | Failed):
-                        last = event
-                        break
-                    observe(event)
-                    await send.send(event)
-                else:
-                    log.error("the caption chain ended without saying how")
-                    last = INTERNAL
+            with drain.stream():
+                last = await _sent(chain, observe, send)
+        except asyncio.CancelledError:
+            if not drain.cutting:
+                raise
+            error = shutting_down()
+            last = Failed(code=error.code, message=str(error), retry_after=error.retry_after)
         except TrendragError as error:
-            last = Failed(code=error.code, message=str(error))
+            last = Failed(code=error.code, message=str(error), retry_after=error.retry_after)
         except Exception:
             log.exception("the caption chain broke")
             last = INTERNAL
         observe(last)
-        await send.send(last)
+        with suppress(TimeoutError):  # a server that ends does not wait for a client that does not read
+            async with asyncio.timeout(CLOSE_S if drain.cutting else None):
+                await send.send(last)
+
+
+async def _sent(
+    chain: AsyncGenerator[CaptionEvent, None],
+    observe: Callable[[CaptionEvent], None],
+    send: MemoryObjectSendStream[CaptionEvent],
+) -> CaptionEvent:
+    """Sends the chain's events on, and returns the last, unsent."""
+    async with aclosing(chain):
+        async for event in chain:
+            if isinstance(event, Done | Failed):
+                return event
+            observe(event)
+            await send.send(event)
+    log.error("the caption chain ended without saying how")
+    return INTERNAL
 
 
 async def unless_client_leaves(request: Request, work: Awaitable[T]) -> T:
