@@ -14,6 +14,7 @@ from rich.text import Text
 from trendrag.text import age
 from trendrag.types import (
     CandidateDone,
+    CandidateFailed,
     CaptionEvent,
     Delta,
     Described,
@@ -44,6 +45,7 @@ class CaptionView:
         self._texts = [""] * candidates
         self._spans: list[list[Highlight]] = [[] for _ in range(candidates)]
         self._finished: dict[int, CandidateDone] = {}
+        self._failed: dict[int, CandidateFailed] = {}
         self._trends: dict[str, Trend] = {}
         self._snapshot: SnapshotInfo | None = None
         self._reason: str | None = None
@@ -66,6 +68,8 @@ class CaptionView:
                 self._spans[event.candidate].append(event)
             case CandidateDone():
                 self._finished[event.candidate] = event
+            case CandidateFailed():
+                self._failed[event.candidate] = event
             case Done() | Failed():
                 self.outcome = event
 
@@ -75,6 +79,8 @@ class CaptionView:
             text = Text(harmless(caption))
             for span in self._spans[number]:
                 text.stylize(LIT, span.start, span.end)
+            if failed := self._failed.get(number):
+                text = Text(harmless(failed.message), style="red")
             if len(self._texts) > 1:
                 text = Text(f"{number + 1}. ", style="dim").append_text(text)
             lines.append(text)
@@ -89,6 +95,7 @@ class CaptionView:
             lines.append(Text(harmless(self._snapshot.warning), style="yellow"))
         if self._judged == "failed":
             lines.append(Text("The model could not look at the trends before they were offered.", style="yellow"))
+        lines += [Text(remark, style="yellow") for remark in self._remarks()]
         mentioned = dict.fromkeys(span.trend_id for spans in self._spans for span in spans)
         lines += [self._provenance(self._trends[trend_id]) for trend_id in mentioned if trend_id in self._trends]
         if not self._trends and self._reason:
@@ -96,6 +103,17 @@ class CaptionView:
         if isinstance(self.outcome, Done):
             lines.append(Text(" · ".join(self._facts(self.outcome)), style="dim"))
         return Group(*lines)
+
+    def _remarks(self) -> list[str]:
+        """What each caption is not as it was asked to be."""
+        remarks: list[str] = []
+        for number, done in sorted(self._finished.items()):
+            said = [f"does not say {harmless(words)!r}" for words in done.missing]
+            said += [f"says {harmless(words)!r} all the same" for words in done.unwanted]
+            said += ["was cut: the model wrote more than fits"] if done.cut else []
+            said += [f"is a draft by {done.model}: the model could not write it"] if done.degraded else []
+            remarks += [f"Caption {number + 1} {remark}." for remark in said]
+        return remarks
 
     def _provenance(self, trend: Trend) -> Text:
         line = Text().append(harmless(trend.phrase), style=LIT).append(f" {trend.stage}")

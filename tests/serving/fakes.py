@@ -6,9 +6,13 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import cast
 
+from indexes.listing import Listing
+from indexes.retriever import TrendRetriever
+from serving.models.resilience import Upstream
+from serving.ports import Gateway
 from tests.fakes import SNAPSHOT, FakeDescriber, FakeRetriever, FakeWriter, found
 from trendrag.chain import build_caption_chain
-from trendrag.errors import TrendragError
+from trendrag.errors import NoSnapshot, TrendragError
 from trendrag.ports import Chunk, Describer, Description, Judge
 from trendrag.settings import Settings
 from trendrag.types import CaptionEvent, CaptionRequest, PreparedImage, RetrievedTrend, SnapshotInfo
@@ -21,7 +25,11 @@ class FakeService:
     retriever: FakeRetriever = field(default_factory=lambda: FakeRetriever(found("pumpkin spice")))
     judge: Judge | None = None
     snapshot_now: SnapshotInfo | None = SNAPSHOT
+    trends: TrendRetriever | None = None
     model_error: TrendragError | None = None
+    fallback: str | None = None
+    upstream: Upstream | None = None
+    gateway: Gateway | None = None
     requests: list[CaptionRequest] = field(default_factory=list)
 
     @asynccontextmanager
@@ -44,6 +52,11 @@ class FakeService:
 
     def snapshot(self) -> SnapshotInfo | None:
         return self.snapshot_now
+
+    async def listing(self) -> Listing:
+        if self.trends is None:
+            raise NoSnapshot("There are no trends yet.")
+        return await self.trends.listing()
 
     async def check_model(self) -> None:
         if self.model_error:
