@@ -1,17 +1,25 @@
 """``trendrag evals``: run measures over cases."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from evals.report_commands import compare, gate, report, runs, selfcheck
+from evals.task_commands import caption, list_tasks, serving, tagging, trends
+
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from evals.safety import Share
+    from evals.tasks.photo_task import Finished
 
 
 _OURS = Path(__file__).parent / "cases"
 
+_label = click.option("--label", default="", help="What the report calls the run.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object with every case's result.")
 
 
@@ -26,21 +34,34 @@ def evals() -> None:
     """Measure how good TrendRAG is, on cases of yours or ours."""
 
 
-@evals.group()
+for _command in (list_tasks, runs, report, compare, gate, selfcheck):
+    evals.add_command(_command)
+
+
+@evals.group(chain=True)
 def run() -> None:
-    """Run one task over a set of cases."""
+    """Run tasks, one after the other, each over its cases; every run is recorded."""
+
+
+for _task in (caption, trends, tagging, serving):
+    run.add_command(_task)
 
 
 @run.command()
 @_cases("JSON lines: id, caption, trends [{id, phrase, aliases}], expected [{start, end, id}].  [default: ours]")
+@_label
 @_json
-def highlight(path: Path | None, as_json: bool) -> None:
+def highlight(path: Path | None, label: str, as_json: bool) -> None:
     """Highlighting: exact spans, on whole captions and in random chunks. No model is needed."""
     from evals.highlight import Case
     from evals.highlight import run as run_highlight
     from evals.labelled import read_cases
+    from evals.tasks import quick
 
-    report = run_highlight(read_cases(path or _OURS / "highlight.jsonl", Case))
+    began, file = _now(), path or _OURS / "highlight.jsonl"
+    cases = read_cases(file, Case)
+    report = run_highlight(cases)
+    _keep("highlight", quick.highlight(cases, report), began, file, label, quiet=as_json)
     if as_json:
         click.echo(report.model_dump_json(indent=2))
         return
@@ -64,19 +85,27 @@ def highlight(path: Path | None, as_json: bool) -> None:
     "--worlds", type=click.IntRange(1, 100), default=1, show_default=True, help="How many; half a minute each."
 )
 @click.option("--plot", "plot_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the curves as SVG.")
+@_label
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all figures.")
-def score(seed: int, worlds: int, plot_path: Path | None, as_json: bool) -> None:
+def score(seed: int, worlds: int, plot_path: Path | None, label: str, as_json: bool) -> None:
     """The score: how soon bursts are found in a simulated world, and how many false alarms that costs.
 
     Compared with raw volume and with exponential decay alone. docs/scoring.md explains the world and the figures.
     """
     from evals.score import run as run_score
     from evals.score_plot import plot
+    from evals.tasks import quick
+    from evals.tasks.photo_task import Finished
+
+    began = _now()
 
     def show(done: str) -> None:
         click.echo(done, err=True)
 
     report = run_score(range(seed, seed + worlds), on_progress=show)
+    figures = quick.score_figures(report)
+    told = {"worlds": worlds}
+    _keep("score", Finished((), ()), began, None, label, told=told, figures=figures, seed=seed, quiet=as_json)
     if plot_path:
         plot_path.write_text(plot(report), "utf-8")
     if as_json:
@@ -105,8 +134,9 @@ def score(seed: int, worlds: int, plot_path: Path | None, as_json: bool) -> None
 )
 @click.option("--ablate", is_flag=True, help="Rank without each part in turn, with no threshold, instead.")
 @click.option("--scenes", is_flag=True, help="Give trends the scenes of scenes.jsonl, as a large model wrote them.")
+@_label
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a folder, with every query's result.")
-def retrieval(folders: tuple[Path, ...], ablate: bool, scenes: bool, as_json: bool) -> None:
+def retrieval(folders: tuple[Path, ...], ablate: bool, scenes: bool, label: str, as_json: bool) -> None:
     """Retrieval: are the trends that an editor would pick first, and none where none fits?
 
     The cases' trends go through our own merge, safety gate, score and freshness into a snapshot, and each description
@@ -116,6 +146,7 @@ def retrieval(folders: tuple[Path, ...], ablate: bool, scenes: bool, as_json: bo
     from evals.retrieval import ablate as ablate_retrieval
     from evals.retrieval import read_cases
     from evals.retrieval import run as run_retrieval
+    from evals.tasks import quick
     from indexes.commands import prepare_scenes
     from indexes.embedder import open_embedder
     from trendrag.settings import load_settings
@@ -125,7 +156,7 @@ def retrieval(folders: tuple[Path, ...], ablate: bool, scenes: bool, as_json: bo
     concepts = prepare_scenes(embedder, settings.models_dir)
     ours = _OURS / "retrieval"
     for folder in folders or (ours / "tune", ours / "held-out"):
-        cases = read_cases(folder, with_scenes=scenes)
+        began, cases = _now(), read_cases(folder, with_scenes=scenes)
         if ablate:
             click.echo(f"{folder.name}: nDCG@5 of the ranking alone, without")
             for each in ablate_retrieval(cases, settings, embedder, concepts):
@@ -133,6 +164,9 @@ def retrieval(folders: tuple[Path, ...], ablate: bool, scenes: bool, as_json: bo
                 click.echo(f"  {each.without:32} {each.ndcg.value:.3f}  {brings}")
             continue
         report = run_retrieval(cases, settings, embedder, concepts)
+        told = {"scenes": scenes, **settings.retrieval.model_dump(mode="json")}
+        finished = quick.retrieval(cases, report)
+        _keep(f"retrieval {folder.name}", finished, began, folder, label, told=told, quiet=as_json)
         if as_json:
             click.echo(report.model_dump_json(indent=2))
             continue
@@ -156,8 +190,9 @@ def retrieval(folders: tuple[Path, ...], ablate: bool, scenes: bool, as_json: bo
 
 @run.command()
 @_cases("JSON lines: id, a and b {names, headlines, language, kind}, same, split (dev or test).  [default: ours]")
+@_label
 @_json
-def merge(path: Path | None, as_json: bool) -> None:
+def merge(path: Path | None, label: str, as_json: bool) -> None:
     """Merging: whether two names are one topic, against three simple methods.
 
     One of those compares embeddings; without the weights of `trendrag models fetch` it is left out.
@@ -165,17 +200,20 @@ def merge(path: Path | None, as_json: bool) -> None:
     from evals.labelled import read_cases, shown
     from evals.merge import MergeCase
     from evals.merge import run as run_merge
+    from evals.tasks import quick
     from indexes.embedder import open_embedder
     from trendrag.errors import WeightsError
     from trendrag.settings import load_settings
 
-    cases = read_cases(path or _OURS / "merge.jsonl", MergeCase)
+    began, file = _now(), path or _OURS / "merge.jsonl"
+    cases = read_cases(file, MergeCase)
     try:
         embedder = open_embedder(load_settings().models_dir)
     except WeightsError as error:
         click.echo(f"Without embeddings: {error}", err=True)
         embedder = None
     report = run_merge(cases, embedder)
+    _keep("merge", quick.merge(cases, report), began, file, label, quiet=as_json)
     if as_json:
         click.echo(report.model_dump_json(indent=2))
         return
@@ -198,15 +236,19 @@ def merge(path: Path | None, as_json: bool) -> None:
 
 @run.command()
 @_cases("JSON lines: id, headline, language, phrases that would do (or none), split (dev or test).  [default: ours]")
+@_label
 @_json
-def phrases(path: Path | None, as_json: bool) -> None:
+def phrases(path: Path | None, label: str, as_json: bool) -> None:
     """Phrases: what a headline is about, where that is sure. No model is needed."""
     from evals.labelled import read_cases, shown
     from evals.phrases import PhraseCase
     from evals.phrases import run as run_phrases
+    from evals.tasks import quick
 
-    cases = read_cases(path or _OURS / "phrases.jsonl", PhraseCase)
+    began, file = _now(), path or _OURS / "phrases.jsonl"
+    cases = read_cases(file, PhraseCase)
     report = run_phrases(cases)
+    _keep("phrases", quick.phrases(cases, report), began, file, label, quiet=as_json)
     if as_json:
         click.echo(report.model_dump_json(indent=2))
         return
@@ -227,8 +269,9 @@ def phrases(path: Path | None, as_json: bool) -> None:
 
 @run.command()
 @_cases("JSON lines: id, phrase, headlines, language, unsafe, reason.  [default: the test half of ours]")
+@_label
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all figures and every fault.")
-def safety(path: Path | None, as_json: bool) -> None:
+def safety(path: Path | None, label: str, as_json: bool) -> None:
     """The safety gate: recall of unsafe topics, and the share of safe ones wrongly withheld.
 
     A case goes through the same gate as a live topic, without the lists of the user. docs/safety.md explains the
@@ -237,11 +280,13 @@ def safety(path: Path | None, as_json: bool) -> None:
     from evals.labelled import read_cases
     from evals.safety import CASES, Case, is_development
     from evals.safety import run as run_safety
+    from evals.tasks import quick
     from indexes.embedder import open_embedder
     from ingest.safety import Gate
     from trendrag.errors import TrendragError
     from trendrag.settings import load_settings
 
+    began = _now()
     try:
         cases = read_cases(path or CASES, Case)
         if path is None:
@@ -250,6 +295,7 @@ def safety(path: Path | None, as_json: bool) -> None:
         report = run_safety(cases, Gate.built_in(embedder), embedder)
     except TrendragError as error:
         raise click.ClickException(str(error)) from error
+    _keep("safety", quick.safety(cases, report), began, path or CASES, label, quiet=as_json)
     if as_json:
         click.echo(report.model_dump_json(indent=2))
         return
@@ -275,3 +321,30 @@ def _share(share: "Share") -> str:
     if share.value is None:
         return "-"
     return f"{share.value:.3f} ({share.low:.2f}–{share.high:.2f}, {share.hits}/{share.of})"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _keep(
+    task: str,
+    finished: "Finished",
+    began: datetime,
+    cases: Path | None,
+    label: str,
+    *,
+    quiet: bool,
+    told: "Mapping[str, JsonValue] | None" = None,
+    figures: Mapping[str, float] | None = None,
+    seed: int | None = None,
+) -> None:
+    """Records the run, and says as what."""
+    from evals.tasks.quick import keep
+    from trendrag.settings import load_settings
+
+    run = keep(
+        task, finished, load_settings(), began=began, cases=cases, label=label, told=told, figures=figures, seed=seed
+    )
+    if not quiet:
+        click.echo(f"Recorded as {run}", err=True)

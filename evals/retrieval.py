@@ -235,13 +235,17 @@ def ablate(cases: Cases, settings: Settings, embedder: Embedder, concepts: Conce
 
 def offered(cases: Cases, settings: Settings, embedder: Embedder) -> tuple[Snapshot, Mapping[str, str]]:
     """A snapshot of what our steps leave of the cases' trends, and the case that each of its trends is shown as."""
+    with tempfile.TemporaryDirectory() as folder:
+        case_of = publish_cases(Path(folder), cases, settings, embedder)
+        return open_newest(Path(folder), embedder), case_of
+
+
+def publish_cases(folder: Path, cases: Cases, settings: Settings, embedder: Embedder) -> Mapping[str, str]:
+    """Publishes into ``folder`` what our steps leave of the cases' trends; says which case each is shown as."""
     by_id = {trend.id: trend for trend in cases.trends}
     trends = [_with_scenes(trend, cases, by_id) for trend in _live(cases.trends, settings, embedder)]
-    with tempfile.TemporaryDirectory() as folder:
-        directory = Path(folder)
-        publish(directory, trends, embedder, origin="live", recorded_at=NOW, now=NOW, keep=1)
-        snapshot = open_newest(directory, embedder)
-    return snapshot, {trend.id: _case_of(trend, by_id) for trend in trends}
+    publish(folder, trends, embedder, origin="live", recorded_at=NOW, now=NOW, keep=1)
+    return {trend.id: _case_of(trend, by_id) for trend in trends}
 
 
 def _live(trends: Sequence[CaseTrend], settings: Settings, embedder: Embedder) -> tuple[Trend, ...]:
