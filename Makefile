@@ -7,30 +7,45 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Nothing of the developer's shell gets into the tests.
 PYTEST := $(BIN)/python -m pytest
 
+WEB := serving/web
+PAGE := serving/http/static/app/index.html
+
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: .venv/runtime.stamp ## set everything up, caption a real photo, serve on 127.0.0.1:8000
+demo: .venv/runtime.stamp web ## set everything up, caption a real photo, serve on 127.0.0.1:8000
 	$(BIN)/trendrag demo
 
 .PHONY: test
-test: .venv/dev.stamp models ## set everything up and run the tests
-	$(PYTEST)
+test: .venv/dev.stamp models ## set everything up and run the tests, in up to four processes
+	$(PYTEST) -n auto --maxprocesses 4 --dist loadscope
 
 .PHONY: lint
-lint: .venv/dev.stamp ## format and lint checks, types, import arrows
+lint: .venv/dev.stamp $(WEB)/node_modules/.stamp ## format and lint checks, types, import arrows; the page's too
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
+	npm --prefix $(WEB) run --silent lint
 
 .PHONY: format
 format: .venv/dev.stamp ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+.PHONY: openapi
+openapi: .venv/dev.stamp ## write the description of the API to docs/openapi.json
+	$(BIN)/python -m serving.openapi > docs/openapi.json
+
+.PHONY: web
+web: $(PAGE) ## build the page that the server shows at / (Node >= 20)
+
+.PHONY: test-web
+test-web: .venv/dev.stamp models web ## drive the page in a real Chromium against the real server
+	TRENDRAG_TEST_WEB=1 $(PYTEST) tests/web
 
 .PHONY: vllm-env
 vllm-env: .venv/dev.stamp ## build the CPU environment of a real vLLM server under var/ (3.5 GB)
@@ -41,12 +56,12 @@ test-vllm: vllm-env models ## run the suite against a real vLLM server on the CP
 	TRENDRAG_TEST_VLLM=1 $(PYTEST) tests/vllm
 
 .PHONY: test-services
-test-services: .venv/dev.stamp models ## run the suites of the trend database on a real PostgreSQL
+test-services: .venv/dev.stamp models ## run the suites of databases, limits and caches on a real PostgreSQL and Redis
 	TRENDRAG_TEST_SERVICES=1 $(PYTEST) -m services
 
 .PHONY: test-crash
-test-crash: .venv/dev.stamp models ## kill refreshes 50 times at random moments, and look at what is left
-	TRENDRAG_TEST_CRASH=1 $(PYTEST) tests/ingest/test_killed.py
+test-crash: .venv/dev.stamp models ## kill refreshes and batches 50 times at random moments, and look at what is left
+	TRENDRAG_TEST_CRASH=1 $(PYTEST) tests/ingest/test_killed.py tests/batch/test_killed.py
 
 .PHONY: test-corpus
 test-corpus: .venv/dev.stamp ## read feedparser's feeds and praw's recorded answers (24 MB, fetched into var/)
@@ -77,9 +92,21 @@ bench: bench-retrieval ## measure what queries and refreshes cost, into benchmar
 bench-retrieval: .venv/dev.stamp models ## the same for queries alone, into benchmarks/retrieval.md
 	$(BIN)/python benchmarks/retrieval.py
 
+.PHONY: bench-images
+bench-images: .venv/dev.stamp ## measure what an uploaded photo costs, and streams beside it, into benchmarks/images.md
+	$(BIN)/python benchmarks/images.py
+
 .PHONY: bench-judge
 bench-judge: vllm-env ## measure what the model's last look at trends costs, into benchmarks/judge.md (some minutes)
 	$(BIN)/python benchmarks/judge.py
+
+.PHONY: bench-serving
+bench-serving: .venv/dev.stamp models ## measure what the service adds to a model server, into benchmarks/serving.md (half an hour)
+	$(BIN)/python -m benchmarks.serving
+
+.PHONY: bench-batch
+bench-batch: .venv/dev.stamp ## measure what `trendrag batch` makes of a server's pace, into benchmarks/batch.md (some minutes)
+	$(BIN)/python -m benchmarks.batch
 
 .PHONY: models
 models: .venv/runtime.stamp ## fetch the model weights into var/models
@@ -90,14 +117,14 @@ lock: .venv/dev.stamp ## resolve the locks again, newest versions that fit pypro
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header \
 		pyproject.toml --extra build --output-file locks/runtime.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header \
-		--constraint locks/runtime.txt pyproject.toml --extra build --extra postgresql --extra reddit \
-		--extra s3 --output-file locks/image.txt
+		--constraint locks/runtime.txt pyproject.toml --extra build --extra otel --extra postgresql \
+		--extra reddit --extra redis --extra s3 --output-file locks/image.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header \
 		--constraint locks/image.txt pyproject.toml --extra build --extra dev --output-file locks/dev.txt
 
 .PHONY: clean
 clean: ## remove the environment and caches; var/ with weights and trends stays
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv $(WEB)/node_modules serving/http/static/app .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/python.stamp:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -115,4 +142,17 @@ clean: ## remove the environment and caches; var/ with weights and trends stays
 .venv/dev.stamp: locks/dev.txt .venv/runtime.stamp
 	@echo "Installing the locked development tools into .venv ..."
 	$(PIP) install --quiet --require-hashes -r locks/dev.txt
+	@touch $@
+
+# What npm installs is what package-lock.json has the hashes of.
+$(WEB)/node_modules/.stamp: $(WEB)/package-lock.json $(WEB)/package.json
+	@node -e 'const [major, minor] = process.versions.node.split("."); process.exit(+(major * 100 + +minor < 2019))' 2>/dev/null || { \
+		echo "The page needs Node 20.19 or newer, with npm, to be built; $$(node --version 2>/dev/null || echo none) is on the PATH."; exit 1; }
+	@echo "Installing the locked packages that build the page ..."
+	npm --prefix $(WEB) ci --silent
+	@touch $@
+
+$(PAGE): $(WEB)/node_modules/.stamp docs/openapi.json \
+		$(shell find $(WEB) -path '*/node_modules' -prune -o -path '*/schema.d.ts' -prune -o -type f -print)
+	npm --prefix $(WEB) run --silent build
 	@touch $@

@@ -99,3 +99,10 @@ def test_the_sources_page_has_a_working_example_of_every_type_and_names_its_fiel
             name for name in type(each).model_fields if not re.search(rf"`{name}`|^{name} = ", page, re.MULTILINE)
         }
         assert not unsaid, f"docs/sources.md says nothing of {unsaid} of {type(each).__name__}"
+
+
+def test_every_test_that_the_threat_model_names_exists() -> None:
+    named = set(re.findall(r"`(test_\w+\.py)`", (ROOT / "docs" / "threat-model.md").read_text("utf-8")))
+    there = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    assert len(named) > 20
+    assert named <= there
