@@ -33,7 +33,7 @@ import numpy as np
 import ingest.book.keeping
 import ingest.refresh
 import ingest.store
-from indexes.embedder import Embedder, MiniLMEmbedder, Vectors, open_embedder
+from indexes.embedder import Embedder, MiniLMEmbedder, Vectors, open_minilm
 from indexes.embedding_cache import CachedEmbedder
 from ingest.book.topics import GateJudge, Judge
 from ingest.book.unions import Unions
@@ -216,7 +216,7 @@ def cache_of(settings: Settings, embedder: Any) -> CachedEmbedder:
 
 def build(folder: Path, count: int) -> None:
     """A data directory that knows ``count`` topics, made by a refresh like any other."""
-    settings, real = Settings(data_dir=folder), open_embedder(default_data_dir() / "models")
+    settings, real = Settings(data_dir=folder), open_minilm(default_data_dir() / "models")
     store = ObservationStore.of(settings)
     batch: list[Observation] = []
     for seen in known_observations(count):
@@ -259,7 +259,7 @@ def run(
 def measure(folder: Path, new: int, known: int, number: int) -> dict[str, Any]:
     """One refresh, in this process."""
     settings = Settings(data_dir=folder)
-    embedder = cache_of(settings, open_embedder(default_data_dir() / "models"))
+    embedder = cache_of(settings, open_minilm(default_data_dir() / "models"))
     store = ObservationStore.of(settings)
     now = NOW + (number + 1) * PAUSE
     said = answers(new, known, number, now)

@@ -27,7 +27,7 @@ import faiss
 import numpy as np
 
 from indexes.concepts import Concepts, make_concepts, open_concepts, read_concepts
-from indexes.embedder import MiniLMEmbedder, Vectors, open_embedder
+from indexes.embedder import MiniLMEmbedder, Vectors, open_minilm
 from indexes.gloss import gloss
 from indexes.publishing import publish
 from indexes.retriever import TrendRetriever
@@ -90,7 +90,7 @@ def made_up(count: int) -> list[Trend]:
 def build(folder: Path, count: int) -> dict[str, Any]:
     """A snapshot of ``count`` trends in ``folder``."""
     models = default_data_dir() / "models"
-    embedder = open_embedder(models)
+    embedder = open_minilm(models)
     concepts = make_concepts(embedder, models)
     trends = made_up(count)
     started = time.perf_counter()
@@ -111,7 +111,7 @@ def measure(folder: Path) -> dict[str, Any]:
     """Loads the snapshot in ``folder`` and asks, in this process."""
     models = default_data_dir() / "models"
     started = time.perf_counter()
-    embedder = open_embedder(models)
+    embedder = open_minilm(models)
     embedder_after = time.perf_counter() - started
     queries = [json.loads(line)["description"] for line in QUERIES.read_text("utf-8").splitlines()]
     before = resident()

@@ -152,7 +152,7 @@ def retrieval(folders: tuple[Path, ...], ablate: bool, scenes: bool, label: str,
     from trendrag.settings import load_settings
 
     settings = load_settings()
-    embedder = open_embedder(settings.models_dir)
+    embedder = open_embedder(settings)
     concepts = prepare_scenes(embedder, settings.models_dir)
     ours = _OURS / "retrieval"
     for folder in folders or (ours / "tune", ours / "held-out"):
@@ -201,14 +201,14 @@ def merge(path: Path | None, label: str, as_json: bool) -> None:
     from evals.merge import MergeCase
     from evals.merge import run as run_merge
     from evals.tasks import quick
-    from indexes.embedder import open_embedder
+    from indexes.embedder import open_minilm
     from trendrag.errors import WeightsError
     from trendrag.settings import load_settings
 
     began, file = _now(), path or _OURS / "merge.jsonl"
     cases = read_cases(file, MergeCase)
     try:
-        embedder = open_embedder(load_settings().models_dir)
+        embedder = open_minilm(load_settings().models_dir)
     except WeightsError as error:
         click.echo(f"Without embeddings: {error}", err=True)
         embedder = None
@@ -281,7 +281,7 @@ def safety(path: Path | None, label: str, as_json: bool) -> None:
     from evals.safety import CASES, Case, is_development
     from evals.safety import run as run_safety
     from evals.tasks import quick
-    from indexes.embedder import open_embedder
+    from indexes.embedder import open_minilm
     from ingest.safety import Gate
     from trendrag.errors import TrendragError
     from trendrag.settings import load_settings
@@ -291,7 +291,7 @@ def safety(path: Path | None, label: str, as_json: bool) -> None:
         cases = read_cases(path or CASES, Case)
         if path is None:
             cases = [case for case in cases if not is_development(case)]
-        embedder = open_embedder(load_settings().models_dir)
+        embedder = open_minilm(load_settings().models_dir)
         report = run_safety(cases, Gate.built_in(embedder), embedder)
     except TrendragError as error:
         raise click.ClickException(str(error)) from error

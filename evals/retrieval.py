@@ -37,7 +37,7 @@ from indexes.snapshot import Snapshot, open_newest
 from indexes.table import Table
 from ingest.observation import Intake, Kind, Observation, Origin, joined_form
 from ingest.pipeline import decide
-from ingest.safety import Gate
+from ingest.safety import built_in_gate
 from ingest.score import Point
 from trendrag.errors import RequestError
 from trendrag.settings import Settings
@@ -265,8 +265,7 @@ def _live(trends: Sequence[CaseTrend], settings: Settings, embedder: Embedder) -
     decision = decide(
         observations,
         points,
-        Gate.built_in(embedder),
-        embedder,
+        *built_in_gate(embedder, settings.models_dir),
         now=NOW,
         half_life=timedelta(hours=settings.ingest.half_life_hours),
         max_age=timedelta(hours=settings.ingest.max_age_hours),

@@ -32,7 +32,7 @@ _Array = npt.NDArray[np.float64]
 
 def main() -> None:
     settings = load_settings()
-    embedder = open_embedder(settings.models_dir)
+    embedder = open_embedder(settings)
     cases = read_cases(Path(__file__).parent / "cases" / "retrieval" / "tune")
     concepts = make_concepts(embedder, settings.models_dir)
     for name, given in (("WITH_CONCEPTS", concepts), ("WITHOUT_CONCEPTS", None)):

@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from evals.labelled import read_cases
 from evals.safety import CASES, Case, is_development
-from indexes.embedder import Embedder, Vectors, open_embedder
+from indexes.embedder import Embedder, Vectors, open_minilm
 from indexes.embedding_cache import CachedEmbedder
 from ingest.safety_model import (
     BUCKETS,
@@ -315,7 +315,7 @@ def main() -> None:
     parser.add_argument("--scores", type=Path, help="write each case's cross-validated score here (.npz)")
     arguments = parser.parse_args()
     settings = load_settings()
-    embedder = open_embedder(settings.models_dir)
+    embedder = open_minilm(settings.models_dir)
     cases, ordinary = training_cases()
     vocabulary = Vocabulary.built_in()
     data = matrix(cases, vocabulary, CachedEmbedder(embedder, settings.data_dir / "cache" / "embeddings.sqlite3"))

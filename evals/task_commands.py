@@ -139,7 +139,7 @@ def trends(
     if as_of is None and cases is None:
         made_up = Path(__file__).parent / "cases" / "retrieval" / "tune"
         keep_in = settings.data_dir / "evals" / "snapshots"
-        snapshot = of_cases(made_up, keep_in, settings, open_embedder(settings.models_dir))
+        snapshot = of_cases(made_up, keep_in, settings, open_embedder(settings))
     else:
         snapshot = snapshot_of(as_of or "now", settings.snapshots_dir)
     _run(

@@ -85,7 +85,7 @@ def trends(
         filters = TrendFilters(region=region, language=language)
     except ValidationError as error:
         raise option_error(error) from error
-    embedder = open_embedder(settings.models_dir)
+    embedder = open_embedder(settings)
     snapshot = open_newest(settings.snapshots_dir, embedder)
     count = k or settings.retrieval.k
     if query:

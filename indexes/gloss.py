@@ -1,7 +1,8 @@
 """A gloss: the English words for a text's words, for an embedder that reads English only.
 
-Not a translation: word by word, from small glossaries of everyday things (``knowledge/glossary/<language>.tsv``, a word
-and its English a line). What a glossary doesn't have stays as it is: names are mostly the same.
+Not a translation: word by word, from glossaries of everyday things (``knowledge/glossary/<language>.tsv``, a word and
+its English a line; articles and the like have none, and only tell the language). What a glossary doesn't have stays as
+it is: names are mostly the same.
 """
 
 import re
@@ -44,7 +45,8 @@ def gloss(text: str, language: str | None = None) -> str | None:
     if share < (LEAST_NAMED if best == named else LEAST) or (share <= english and best != named):
         return None
     # What is short and unknown is mostly an article or a preposition.
-    return " ".join(glossaries[best].get(word, word) for word in found if word in glossaries[best] or len(word) > 3)
+    words = (glossaries[best].get(word, word if len(word) > 3 else "") for word in found)
+    return " ".join(filter(None, words)) or None
 
 
 def _share(found: list[str], glossary: dict[str, str]) -> float:

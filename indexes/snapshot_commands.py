@@ -96,7 +96,7 @@ def verify(ids: tuple[str, ...], as_json: bool) -> None:
     if not wanted:
         click.echo("[]" if as_json else "There are no snapshots yet. Collect trends: trendrag refresh")
         return
-    embedder = open_embedder(settings.models_dir)
+    embedder = open_embedder(settings)
     checked = [(each, faults(settings.snapshots_dir / each, embedder)) for each in wanted]
     if as_json:
         click.echo(json.dumps([{"id": each, "faults": wrong} for each, wrong in checked], indent=2))
@@ -137,7 +137,7 @@ def rollback(snapshot_id: str | None) -> None:
         candidates = [each for each in snapshot_ids(folder) if current is None or each < current]
     if not candidates:
         raise NoSnapshot("There is no older snapshot to go back to. See: trendrag snapshot list")
-    embedder = open_embedder(settings.models_dir)
+    embedder = open_embedder(settings)
     for each in candidates:
         wrong = faults(folder / each, embedder)
         if not wrong:
@@ -182,7 +182,7 @@ def show(snapshot_id: str | None, count: int, as_json: bool) -> None:
     if each is None:
         raise NoSnapshot("There are no trends yet. Collect some: trendrag refresh")
     directory = settings.snapshots_dir / each
-    found = open_snapshot(directory, open_embedder(settings.models_dir))
+    found = open_snapshot(directory, open_embedder(settings))
     hottest = sorted(found.trends, key=lambda trend: (-trend.score, trend.id))[:count]
     facts = _described(each, read_manifest(directory)) | {"bytes": sum(size for _, size in _files(directory))}
     if as_json:
@@ -241,7 +241,7 @@ def pull() -> None:
     shelf, folder = _shelf(settings), settings.snapshots_dir
     if shelf.current() is None:
         raise NoSnapshot(f"There is no snapshot at {shelf.label} yet. Put one there: trendrag snapshot push")
-    embedder = open_embedder(settings.models_dir)
+    embedder = open_embedder(settings)
     done = shelf.download(folder, embedder, settings.ingest.keep_snapshots, again=True)
     prepare_scenes(embedder, settings.models_dir)
     copied = f"{done.files} files copied, {_size(done.size)}" if done else "as before"

@@ -74,7 +74,7 @@ def refresh(everything: bool, sample: bool, or_sample: bool, rebuild: bool, as_j
         from indexes.commands import prepare_scenes
         from indexes.embedder import open_embedder
 
-        prepare_scenes(open_embedder(settings.models_dir), settings.models_dir, quiet=quiet)
+        prepare_scenes(open_embedder(settings), settings.models_dir, quiet=quiet)
     _tell(report, as_json=as_json, quiet=quiet)
 
 

@@ -36,7 +36,7 @@ from ingest.policy import FetchState, is_outage
 from ingest.read import Outcome, Reader, SourceReport
 from ingest.reddit_api import with_reddit_app
 from ingest.retention import kept_for, prune
-from ingest.safety import Gate
+from ingest.safety import built_in_gate
 from ingest.sample import RECORDED_AT, SampleFetcher, sample_sources
 from ingest.scenes import Scenes, open_scenes, staged
 from ingest.sources import load_sources
@@ -133,7 +133,7 @@ async def run_refresh(
     kept = kept_for(settings.ingest)
     sources = sample_sources() if sample else load_sources(settings.sources_file)
     if embedder is None:
-        embedder = await asyncio.to_thread(open_embedder, settings.models_dir)
+        embedder = await asyncio.to_thread(open_embedder, settings)
     shelf = None if sample else Shelf.of(settings)
     cached = CachedEmbedder(embedder, settings.data_dir / "cache" / "embeddings.sqlite3")
     async with AsyncExitStack() as stack:
@@ -328,7 +328,7 @@ def current_origin(settings: Settings) -> Origin | None:
 
 def built_in_judge(settings: Settings, embedder: Embedder) -> Judge:
     """The safety gate, with the user's lists."""
-    return GateJudge(Gate.built_in(embedder, load_user_lists(settings)), embedder)
+    return GateJudge(*built_in_gate(embedder, settings.models_dir, load_user_lists(settings)))
 
 
 def _trending(settings: Settings, store: ObservationStore, judge: Judge, now: datetime, rebuild: bool) -> Standing:

@@ -7,22 +7,25 @@ says it in a script that nothing here can read, is left out as "unclassifiable".
 sentences are read, by the vocabulary alone. docs/safety.md has the figures.
 """
 
+import contextlib
 import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from indexes.embedder import Embedder, Vectors
+from indexes.embedder import Embedder, Vectors, open_minilm
 from ingest.merge import Topic
 from ingest.phrases import capitalised_after_first
 from ingest.safety_model import Instance, Weights
 from ingest.safety_rules import Found, Vocabulary, words_of
 from ingest.user_lists import NO_LISTS, UserLists
+from trendrag.errors import WeightsError
 from trendrag.text import normal_form
 
 MAX_JUDGED = 8
@@ -196,6 +199,17 @@ class Gate:
         if known or (self.weights is not None and len(words) < 2):
             return Verdict(True, score=score)
         return Verdict(False, UNCLASSIFIABLE, "too little text", score=score)
+
+
+def built_in_gate(embedder: Embedder, models_dir: Path, lists: UserLists | None = None) -> tuple[Gate, Embedder]:
+    """The gate with the embedder that its classifier reads with: ``embedder``, or the default one where trends are
+    compared by another. Where the default's weights are missing only the vocabulary decides."""
+    gate = Gate.built_in(embedder, lists)
+    if gate.weights is None:
+        with contextlib.suppress(WeightsError):
+            own = open_minilm(models_dir)
+            return Gate.built_in(own, lists), own
+    return gate, embedder
 
 
 def judge_all(topics: Sequence[Topic], gate: Gate, embedder: Embedder | None) -> list[Verdict]:

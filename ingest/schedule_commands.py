@@ -88,7 +88,7 @@ def _refresher(settings: "Settings") -> "Callable[[], Awaitable[RefreshReport]]"
     async def refresh() -> "RefreshReport":
         nonlocal embedder, prepared
         if embedder is None:
-            embedder = await asyncio.to_thread(open_embedder, settings.models_dir)
+            embedder = await asyncio.to_thread(open_embedder, settings)
         report = await run_refresh(settings, embedder=embedder)
         if report.published and not prepared:
             await _prepare_scenes(embedder, settings)

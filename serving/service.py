@@ -115,7 +115,7 @@ async def open_service(
         ConfigurationError, WeightsError: before anything is served; the message says what to do.
     """
     platforms = read_platforms(settings.own_platforms_file)
-    embedder = open_embedder(settings.models_dir)
+    embedder = open_embedder(settings)
     retriever = TrendRetriever(
         settings.snapshots_dir,
         embedder,

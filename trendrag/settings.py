@@ -55,6 +55,13 @@ def _host(value: str) -> str:
     return value.lower().rstrip(".")
 
 
+def _embedder(value: str) -> str:
+    library, _, model = value.partition(":")
+    if value not in ("minilm", "use") and not (library == "sentence-transformers" and model):
+        raise ValueError("one of `minilm`, `use` and `sentence-transformers:NAME`")
+    return value
+
+
 def _origin(value: str) -> str:
     parts = urlsplit(value)
     if value != "*" and (parts.scheme not in ("http", "https") or value != f"{parts.scheme}://{parts.netloc}".lower()):
@@ -100,6 +107,12 @@ class RetrievalSettings(Section):
     k: int = Field(default=8, ge=1, le=50, description="how many trends the model is offered at most")
     threshold: float = Field(
         default=0.04, ge=0, le=1, description="probability below which a trend does not fit, and none is offered"
+    )
+    embedder: Annotated[str, AfterValidator(_embedder)] = Field(
+        default="minilm",
+        description="what makes vectors of trends and queries: `minilm` (English), `use` (16 languages; the extra "
+        "`multilingual`) or `sentence-transformers:NAME` (a model's name or folder; the extra "
+        "`sentence-transformers`); the next refresh makes all vectors anew",
     )
     judge: Literal["none", "model"] = Field(
         default="none",

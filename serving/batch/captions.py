@@ -347,7 +347,7 @@ async def _trends(settings: Settings) -> AsyncIterator[Any]:
 
     retriever = TrendRetriever(
         settings.snapshots_dir,
-        open_embedder(settings.models_dir),
+        open_embedder(settings),
         k=settings.retrieval.k,
         threshold=settings.retrieval.threshold,
         max_age=timedelta(hours=settings.ingest.max_age_hours),

@@ -8,7 +8,7 @@ from evals.commands import evals
 from evals.labelled import read_cases
 from evals.safety import CASES, Case, is_development, run, share
 from evals.safety_training import training_cases, training_files
-from indexes.embedder import MiniLMEmbedder, open_embedder
+from indexes.embedder import MiniLMEmbedder, open_minilm
 from ingest.safety import Gate
 from ingest.safety_model import Weights
 from ingest.safety_rules import Vocabulary
@@ -19,7 +19,7 @@ from trendrag.text import normal_form
 
 @pytest.fixture(scope="module")
 def embedder() -> MiniLMEmbedder:
-    return open_embedder(default_data_dir() / "models")
+    return open_minilm(default_data_dir() / "models")
 
 
 def test_the_weights_belong_to_the_embedder_the_vocabulary_and_the_training_cases(embedder: MiniLMEmbedder) -> None:

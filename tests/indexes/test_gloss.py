@@ -21,6 +21,20 @@ def test_the_words_that_are_known_become_english_and_names_stay(
 
 
 @pytest.mark.parametrize(
+    ("text", "thing"),
+    [
+        ("un chat sur la table de mes parents", "cat"),
+        ("der Hund und ich, wir sind nicht allein", "dog"),
+        ("el perro y yo, los dos en la playa de siempre", "beach"),
+    ],
+)
+def test_articles_and_the_like_tell_the_language_and_are_left_out(text: str, thing: str) -> None:
+    words = (gloss(text) or "").split()
+    assert thing in words
+    assert not {"un", "sur", "la", "und", "wir", "el", "los", "de"} & set(words)
+
+
+@pytest.mark.parametrize(
     "text", ["a cup of tea in the garden", "my dog on the beach", "", "123 !!", "Przepraszam bardzo"]
 )
 def test_english_and_what_no_glossary_has_get_none(text: str) -> None:

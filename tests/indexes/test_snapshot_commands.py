@@ -20,7 +20,7 @@ EMBEDDER = HashEmbedder()
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TRENDRAG_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr("indexes.embedder.open_embedder", lambda models_dir: EMBEDDER)
+    monkeypatch.setattr("indexes.embedder.open_embedder", lambda settings: EMBEDDER)
     return tmp_path / "snapshots"
 
 

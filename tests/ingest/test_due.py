@@ -280,8 +280,8 @@ async def test_a_source_with_a_key_never_sends_it_to_where_a_redirect_led(site: 
 @pytest.fixture
 def run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
     """The command with three sources at an address that is refused before anything is sent."""
-    monkeypatch.setattr(ingest.refresh, "open_embedder", lambda _models_dir: HashEmbedder())
-    monkeypatch.setattr("indexes.embedder.open_embedder", lambda _models_dir: HashEmbedder())  # for the scenes
+    monkeypatch.setattr(ingest.refresh, "open_embedder", lambda _settings: HashEmbedder())
+    monkeypatch.setattr("indexes.embedder.open_embedder", lambda _settings: HashEmbedder())  # for the scenes
     monkeypatch.setattr("indexes.concepts.make_concepts", lambda *_: None)  # whose number takes its time
     for name, value in environment(settings).items():
         monkeypatch.setenv(name, value)

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from indexes.embedder import Embedder, open_embedder
+from indexes.embedder import Embedder, open_minilm
 from indexes.manifest import current_id
 from indexes.snapshot import open_newest, open_snapshot
 from ingest.schema import ObservationRow
@@ -217,7 +217,7 @@ FEEDS = ("north", "south", "east", "west")
 async def test_the_command_killed_at_any_time_loses_nothing_and_counts_nothing_twice(tmp_path: Path) -> None:
     began = datetime.now(UTC) - timedelta(hours=2)
     chance, kills, number = random.Random(20261122), 0, 0  # noqa: S311  (as above)
-    embedder = open_embedder(default_data_dir() / "models")
+    embedder = open_minilm(default_data_dir() / "models")
     async with serving() as server:
         site, untouched = Site(tmp_path / "killed", server), Site(tmp_path / "untouched", server)
 

@@ -43,8 +43,8 @@ def settings(database_settings: Settings) -> Settings:
 @pytest.fixture
 def hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     """``run_refresh`` with the weightless embedder."""
-    monkeypatch.setattr(ingest.refresh, "open_embedder", lambda _models_dir: HashEmbedder())
-    monkeypatch.setattr("indexes.embedder.open_embedder", lambda _models_dir: HashEmbedder())  # for the scenes
+    monkeypatch.setattr(ingest.refresh, "open_embedder", lambda _settings: HashEmbedder())
+    monkeypatch.setattr("indexes.embedder.open_embedder", lambda _settings: HashEmbedder())  # for the scenes
     monkeypatch.setattr("indexes.concepts.make_concepts", lambda *_: None)  # whose number takes its time
 
 

@@ -41,8 +41,8 @@ class Web:
 def web(monkeypatch: pytest.MonkeyPatch) -> Web:
     web = Web()
     monkeypatch.setattr(ingest.refresh, "HttpFetcher", web)
-    monkeypatch.setattr(ingest.refresh, "open_embedder", lambda _models_dir: HashEmbedder())
-    monkeypatch.setattr("indexes.embedder.open_embedder", lambda _models_dir: HashEmbedder())  # for the scenes
+    monkeypatch.setattr(ingest.refresh, "open_embedder", lambda _settings: HashEmbedder())
+    monkeypatch.setattr("indexes.embedder.open_embedder", lambda _settings: HashEmbedder())  # for the scenes
     FailingFileSystem.reset()
     return web
 

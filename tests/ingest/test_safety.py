@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexes.embedder import MiniLMEmbedder, open_embedder
+from indexes.embedder import MiniLMEmbedder, open_minilm
 from ingest.merge import Topic, merge
 from ingest.observation import Kind
-from ingest.safety import Gate, Verdict, judge_all
+from ingest.safety import Gate, Verdict, built_in_gate, judge_all
 from ingest.safety_rules import Vocabulary
 from ingest.user_lists import UserLists, load_user_lists, parse_list
 from tests.fakes import HashEmbedder
@@ -20,7 +20,7 @@ VOCABULARY = Vocabulary.built_in()
 
 @pytest.fixture(scope="module")
 def embedder() -> MiniLMEmbedder:
-    return open_embedder(default_data_dir() / "models")
+    return open_minilm(default_data_dir() / "models")
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +194,17 @@ def test_with_another_embedder_the_vocabulary_decides_alone_and_strictly() -> No
     (hint,) = judge_all([topic("home game", news=["An attack decides the match"])], gate, other)
     assert (hint.allowed, hint.term, hint.score) == (False, "attack*", None)
     assert judge_all([topic("soup", news=["A new soup for cold days"])], gate, other)[0].allowed
+
+
+def test_the_gate_reads_with_its_own_embedder_where_trends_are_compared_by_another(
+    embedder: MiniLMEmbedder, tmp_path: Path
+) -> None:
+    models = default_data_dir() / "models"
+    gate, own = built_in_gate(HashEmbedder(), models)
+    assert (gate.version, own.sha256) == (Gate.built_in(embedder).version, embedder.sha256)
+    assert built_in_gate(embedder, models)[1] is embedder
+    other = HashEmbedder()
+    assert built_in_gate(other, tmp_path) == (Gate.built_in(other), other)  # its weights are not there
 
 
 def test_the_users_lists_decide_first_and_say_so(embedder: MiniLMEmbedder) -> None:

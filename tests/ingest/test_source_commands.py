@@ -300,7 +300,7 @@ async def test_what_is_no_language_is_not_taken_over(server: Server, settings: S
 async def test_a_refresh_reads_the_list_in_the_data_directory(
     server: Server, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest.refresh, "open_embedder", lambda _models_dir: HashEmbedder())
+    monkeypatch.setattr(ingest.refresh, "open_embedder", lambda _settings: HashEmbedder())
     settings.data_dir.mkdir()
     settings.own_sources_file.write_text(f'[[source]]\nid = "mine"\ntype = "rss"\nurl = "{server.url("/feed")}"\n')
     report = await run_refresh(settings.model_copy(update={"ingest": IngestSettings(allow_private=True)}))

@@ -25,7 +25,7 @@ ONE_AT_A_TIME = ServerSettings(max_concurrent=1, max_waiting=0)
 
 @pytest.fixture(autouse=True)
 def _without_weights_and_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.service.open_embedder", lambda _models_dir: HashEmbedder())
+    monkeypatch.setattr("serving.service.open_embedder", lambda _settings: HashEmbedder())
     monkeypatch.setattr("serving.service.random.random", lambda: 0.0)  # retries come at once
 
 

@@ -19,7 +19,7 @@ def with_shelf(settings: Settings, url: str) -> Settings:
 
 @pytest.fixture(autouse=True)
 def without_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.service.open_embedder", lambda _models_dir: EMBEDDER)
+    monkeypatch.setattr("serving.service.open_embedder", lambda _settings: EMBEDDER)
 
 
 async def test_one_that_starts_with_nothing_has_the_trends_of_the_shelf(settings: Settings, tmp_path: Path) -> None:

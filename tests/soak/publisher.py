@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from indexes.concepts import Concepts, read_concepts
-from indexes.embedder import Embedder, open_embedder
+from indexes.embedder import Embedder, open_minilm
 from indexes.manifest import make_current
 from indexes.publishing import publish_rows, published
 from indexes.segments import Keys, rows_of
@@ -80,7 +80,7 @@ def publish_damaged(folder: Path, name: str) -> str:
 
 
 def main(folder: Path, pause: float) -> None:
-    embedder = open_embedder(default_data_dir() / "models")
+    embedder = open_minilm(default_data_dir() / "models")
     concepts = some_concepts(embedder)
     number, name = 0, ""
     while not select.select([sys.stdin], [], [], pause)[0]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from indexes.embedder import open_embedder
+from indexes.embedder import open_minilm
 from tests.soak.report import report, torn
 from tests.soak.soak import Soaked, soak
 from trendrag.settings import default_data_dir
@@ -22,7 +22,7 @@ every swap, not one that is kept now and then; benchmarks/soak.md has what was s
 @pytest.fixture(scope="module")
 def soaked(tmp_path_factory: pytest.TempPathFactory) -> Soaked:
     """Once, with the real embedder; every test looks at the same one."""
-    found = asyncio.run(soak(tmp_path_factory.mktemp("soak"), open_embedder(default_data_dir() / "models")))
+    found = asyncio.run(soak(tmp_path_factory.mktemp("soak"), open_minilm(default_data_dir() / "models")))
     print(report(found))  # noqa: T201  (for `pytest -s`)
     if file := os.environ.get("TRENDRAG_SOAK_REPORT"):
         Path(file).write_text(report(found), "utf-8")

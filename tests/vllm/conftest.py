@@ -74,7 +74,7 @@ def model_settings(vllm: Vllm, **changes: object) -> ModelSettings:
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
     """A data directory with the checkout's weights and a snapshot of two trends, last seen just now."""
-    from indexes.embedder import open_embedder
+    from indexes.embedder import open_minilm
     from indexes.publishing import publish
 
     folder = tmp_path / "data"
@@ -82,7 +82,7 @@ def data_dir(tmp_path: Path) -> Path:
     (folder / "models").symlink_to(environment.ROOT / "var" / "models")
     now = datetime.now(UTC)
     trends = [make_trend(phrase, first_seen=now, last_seen=now) for phrase in ("slow coffee", "world cricket final")]
-    embedder = open_embedder(folder / "models")
+    embedder = open_minilm(folder / "models")
     publish(folder / "snapshots", trends, embedder, origin="live", recorded_at=now, now=now, keep=1)
     return folder
 

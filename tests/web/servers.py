@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from indexes.embedder import open_embedder
+from indexes.embedder import open_minilm
 from indexes.publishing import publish
 from tests.serving.faulty_server import Fault, FaultyServer, serving
 from trendrag.settings import default_data_dir
@@ -28,7 +28,7 @@ def data_dir(folder: Path, trends: Sequence[Trend] = ()) -> Path:
     (folder / "models").symlink_to(default_data_dir() / "models")
     if trends:
         now = datetime.now(UTC)
-        embedder = open_embedder(folder / "models")
+        embedder = open_minilm(folder / "models")
         publish(folder / "snapshots", trends, embedder, origin="live", recorded_at=now, now=now, keep=1)
     return folder
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from indexes.embedder import open_embedder
+from indexes.embedder import open_minilm
 from tests.week.life import live
 from tests.week.report import Week, day, report, table
 from tests.week.world import GONE_FROM, HOUR, OUTAGE, RUBBISH_FROM, START
@@ -29,7 +29,7 @@ def week(tmp_path_factory: pytest.TempPathFactory) -> Week:
     )
 
     async def lived() -> Week:
-        return [after async for after in live(settings, HOURS, open_embedder(default_data_dir() / "models"))]
+        return [after async for after in live(settings, HOURS, open_minilm(default_data_dir() / "models"))]
 
     week = asyncio.run(lived())
     print(table(week))  # noqa: T201  (for `pytest -s`)
