@@ -148,6 +148,11 @@ class Run(Frozen):
     batches: tuple[Batch, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def title(self) -> str:
+        """How people know it: its label and what was asked, as "k=4 · server/NAME"; empty where there is neither."""
+        return " · ".join(filter(None, (self.label, "/".join(filter(None, (self.provider, self.model))))))
+
     @model_validator(mode="after")
     def _names_once(self) -> Self:
         for what, names in (

@@ -39,8 +39,7 @@ def runs(task: str | None) -> None:
             continue
         found += 1
         failed = f", {len(recorded.failures)} failed" if recorded.failures else ""
-        about = " · ".join(filter(None, (recorded.run.label, recorded.run.model)))
-        click.echo(f"{name}  {len(recorded.items)} items{failed}" + (f"  {about}" if about else ""))
+        click.echo(f"{name}  {len(recorded.items)} items{failed}  {recorded.run.title}".rstrip())
     if not found:
         click.echo(f"No runs in {folder}; `trendrag evals run TASK` makes one.", err=True)
 

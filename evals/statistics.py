@@ -197,8 +197,9 @@ _CORPUS: dict[str, Callable[[Array], Array]] = {
 
 _OBSERVE: dict[str, Callable[[Item], float | None]] = {
     WORDS.name: lambda item: None if item.output is None else float(len(item.output.split())),
-    LATENCY.name: lambda item: item.latency_s,
-    LATENCY_P95.name: lambda item: item.latency_s,
-    FIRST_TOKEN.name: lambda item: item.first_token_s,
+    # How soon a call failed is no time of an answer.
+    LATENCY.name: lambda item: None if item.error else item.latency_s,
+    LATENCY_P95.name: lambda item: None if item.error else item.latency_s,
+    FIRST_TOKEN.name: lambda item: None if item.error else item.first_token_s,
     COMPLETION.name: lambda item: None if item.tokens is None else float(item.tokens.completion),
 }

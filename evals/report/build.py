@@ -68,7 +68,7 @@ def build(recorded: Sequence[Recorded], now: datetime | None = None) -> Report:
 
 def name(run: Run) -> str:
     """How a report calls a run."""
-    return " · ".join(filter(None, (run.label, run.model))) or run.id
+    return run.title or run.id
 
 
 def _table(task: str, runs: Sequence[Recorded]) -> Table:

@@ -25,11 +25,12 @@ from inspect_ai.model import (
     GenerateConfig,
     Model,
     ModelOutput,
+    ResponseSchema,
     get_model,
 )
 from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
 from inspect_ai.solver import Generate, Solver, TaskState, solver
-from inspect_ai.util import display_type
+from inspect_ai.util import JSONSchema, display_type
 from pydantic import JsonValue
 
 import evals.tasks.chain_model  # noqa: F401  it registers our models
@@ -45,6 +46,20 @@ from trendrag.settings import ImageSettings, Settings
 from trendrag.text import clean_line
 
 JUDGED = "judged"
+VERDICT = GenerateConfig(
+    temperature=0,
+    response_schema=ResponseSchema(
+        name=JUDGED,
+        json_schema=JSONSchema(
+            type="object",
+            properties={"grounded": JSONSchema(type="boolean")},
+            required=["grounded"],
+            additionalProperties=False,
+        ),
+        strict=True,
+    ),
+)
+"""Binds a judge's answer to what is asked for, where its provider can; others go by the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +138,7 @@ async def answers(task: PhotoTask, asked: Asked, settings: Settings, progress: C
             judge = await stack.enter_async_context(model_named(asked.judge, settings, 0))
         logs = await eval_async(
             Task(
-                dataset=MemoryDataset([_sample(each) for each in questions], name=task.cases),
+                dataset=MemoryDataset([_sample(each) for each in questions], name=task.photos.name),
                 solver=[_show(settings.image, policy, failures), *([_judge(judge, policy)] if judge else [])],
                 scorer=_worth(task, answered),
                 name=task.name,
@@ -199,11 +214,13 @@ def _judge(judge: Model, policy: CachePolicy) -> Solver:
         photo = [part for part in state.messages[0].content if isinstance(part, ContentImage)]
         message = ChatMessageUser(content=[*photo, ContentText(text=text)])
         try:
-            output = await judge.generate([message], cache=policy)
+            output = await judge.generate([message], config=VERDICT, cache=policy)
         except Exception as error:  # noqa: BLE001  the caption is there; that nobody judged it is said in the record
-            state.metadata[JUDGED] = {"error": clean_line(str(error), 200)}
+            state.metadata[JUDGED] = {"error": clean_line(_cause(error), 200)}
             return state
-        state.metadata[JUDGED] = json_object(output.completion) or {"error": "no JSON"}
+        verdict = json_object(output.completion) or {}
+        usable = isinstance(verdict.get("grounded"), bool)
+        state.metadata[JUDGED] = verdict if usable else {"error": f"it said {clean_line(output.completion, 100)!r}"}
         return state
 
     return solve

@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from evals import provenance
-from evals.prompts import chain_sha256
+from evals.prompts import chain_sha256, prompt, prompt_sha256
 from evals.record import Batch, Measure, Recorded, Run, new_id, runs_folder, save
 from evals.tasks import plan
 from evals.tasks.caption import CaptionTask
@@ -131,7 +131,9 @@ def run_photos(task: PhotoTask, options: Options, settings: Settings, say: Calla
         if found.kept:
             notes.append(f"{found.kept} of {len(items)} answers were kept from before, and their times with them.")
         if unjudged := _unjudged(found.said):
-            notes.append(f"The judge gave no usable answer on {unjudged} of {len(items)} captions.")
+            notes.append(
+                f"The judge gave no usable answer on {len(unjudged)} of {len(items)} captions; the first: {unjudged[0]}"
+            )
         recorded.append(_kept(run, task.finished(items, found.said), notes, settings))
         under_way.did(model, run.id)
     if isinstance(task, CaptionTask):
@@ -149,6 +151,8 @@ def _run(
     kept: dict[str, JsonValue] = {"image.model_pixels": settings.image.model_pixels, **options.told}
     if provider in ("trendrag", "server"):
         kept |= {"model.temperature": settings.model.temperature, "model.max_tokens": settings.model.max_tokens}
+    if options.judge:
+        kept["judge.prompt_sha256"] = prompt_sha256(prompt("grounded"))
     if chain:
         kept |= {f"retrieval.{key}": value for key, value in settings.retrieval.model_dump(mode="json").items()}
     return Run(
@@ -160,8 +164,8 @@ def _run(
         provider=provider,
         prompt_sha256=chain_sha256() if chain else task.prompt_sha256,
         snapshot_id=manifest.id if manifest else None,
-        cases=task.cases,
-        cases_sha256=task.cases_sha256,
+        cases=task.photos.name,
+        cases_sha256=task.photos.sha256,
         seed=options.seed,
         settings=kept,
         versions=provenance.versions(),
@@ -192,8 +196,11 @@ def _kept(run: Run, finished: Finished, notes: Sequence[str], settings: Settings
     return Recorded(run=told, items=items)
 
 
-def _unjudged(said: Sequence[Mapping[str, JsonValue]]) -> int:
-    return sum("error" in judged for each in said if isinstance(judged := each.get("judged"), dict))
+def _unjudged(said: Sequence[Mapping[str, JsonValue]]) -> list[str]:
+    """Why, each time."""
+    return [
+        str(judged["error"]) for each in said if isinstance(judged := each.get("judged"), dict) and "error" in judged
+    ]
 
 
 def _anchors(task: CaptionTask, settings: Settings, options: Options) -> list[Recorded]:
