@@ -176,9 +176,9 @@ class Recorded(Frozen):
 
 
 def new_id(task: str, at: datetime) -> str:
-    """Sorts by time, and is unique: "20261122T024100Z-caption-3f9c01"."""
+    """Unique; a task's sort by time, to the microsecond: "20261122T024100Z-caption-00000e3f9c0"."""
     name = re.sub(r"[^A-Za-z0-9]+", "-", task).strip("-")[:60] or "run"
-    return f"{at.astimezone(UTC):%Y%m%dT%H%M%SZ}-{name}-{secrets.token_hex(3)}"
+    return f"{at.astimezone(UTC):%Y%m%dT%H%M%SZ}-{name}-{at.microsecond:05x}{secrets.token_hex(3)}"
 
 
 def runs_folder(data_dir: Path) -> Path:
