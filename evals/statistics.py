@@ -39,7 +39,9 @@ def measures(items: Sequence[Item], named: Iterable[Measure]) -> tuple[Measure, 
     """The measures that a run names, then those of OBSERVED that its items have anything of."""
     named = tuple(named)
     taken = {measure.name for measure in named}
-    observed = (each for each in OBSERVED if each.name not in taken)
+    # Words are figures of what a model wrote, and not of a list of hits or a "yes".
+    asked = any(item.latency_s is not None for item in items)
+    observed = (each for each in OBSERVED if each.name not in taken and (asked or each is not WORDS))
     return (*named, *(each for each in observed if any(row(each, item) is not None for item in items)))
 
 

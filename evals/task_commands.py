@@ -144,6 +144,8 @@ def trends(photos: PhotoFiles, as_of: str | None, judge: str | None, asking: Ask
 
     if other := next((model for model in asking.models if model.partition("/")[0] != "trendrag"), None):
         raise click.UsageError(f"--model {other}: only the caption chain uses trends: trendrag or trendrag/NAME.")
+    if judge and judge.partition("/")[0] in ("trendrag", "tagger"):
+        raise click.UsageError(f"--judge {judge}: it answers no questions; server/NAME is the model of its server.")
     settings = load_settings()
     task = TrendsTask(photos.read(), with_judge=judge is not None)
     if as_of is None and photos.cases is None:
@@ -188,7 +190,7 @@ def _run(task: "PhotoTask", asking: Asking, *, snapshot: Path | None = None, jud
         models=tuple(dict.fromkeys(named(model, settings) for model in asking.models)),
         told=told,
         snapshot=snapshot,
-        judge=judge,
+        judge=named(judge, settings) if judge else None,
         seed=asking.seed,
         concurrency=asking.concurrency,
         fresh=not asking.cache,

@@ -7,6 +7,7 @@ them from there and asks for the rest. A photo that fails is a failed item and n
 import asyncio
 import base64
 import os
+import re
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -107,9 +108,14 @@ def model_named(name: str, settings: Settings, seed: int | None, snapshot: Path 
         raise
     except Exception as error:  # providers raise whatever they like where a key or a package is missing
         raise ConfigurationError(
-            f"The model {clean_line(name, 100)} can't be opened: {clean_line(str(error), 300)}. Known are trendrag, "
+            f"The model {clean_line(name, 100)} can't be opened: {_plain(error)}. Known are trendrag, "
             "trendrag/NAME, server/NAME, tagger/efficientnet-lite2, and Inspect's own (openai/…, bedrock/…, together/…)"
         ) from error
+
+
+def _plain(error: Exception) -> str:
+    """What Inspect says, without its mark-up for terminals and its last full stop."""
+    return clean_line(re.sub(r"\[/?[a-z]+\]", "", str(error)), 300).rstrip(".")
 
 
 async def answers(task: PhotoTask, asked: Asked, settings: Settings, progress: Callable[[int, int], None]) -> Answers:
@@ -158,7 +164,9 @@ async def answers(task: PhotoTask, asked: Asked, settings: Settings, progress: C
         raise asyncio.CancelledError
     if log.status != "success" or log.samples is None:
         why = clean_line(log.error.message, 300) if log.error else log.status
-        raise TrendragError(f"Inspect AI could not run {task.name}: {why}")
+        raise TrendragError(
+            f"Inspect AI could not run {task.name}: {why}. Once that is cured, the same command with --resume goes on"
+        )
     by_id = {str(sample.id): sample for sample in log.samples}
     found = [(question, by_id[question.id]) for question in questions]
     return Answers(
