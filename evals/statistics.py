@@ -78,7 +78,7 @@ def figure(measure: Measure, items: Iterable[Item]) -> Mean | None:
     whole = float(_of(measure, data))
     if not np.isfinite(whole):
         return None
-    return _interval(whole, _draws(measure, data), len(data))
+    return _interval(whole, _draws(measure, data), _telling(measure, data))
 
 
 def difference(measure: Measure, pairs: Sequence[tuple[Item, Item]]) -> Mean | None:
@@ -91,7 +91,8 @@ def difference(measure: Measure, pairs: Sequence[tuple[Item, Item]]) -> Mean | N
     whole = float(_of(measure, after)) - float(_of(measure, before))
     if not np.isfinite(whole):
         return None
-    return _interval(whole, _draws(measure, after) - _draws(measure, before), len(both))
+    n = min(_telling(measure, before), _telling(measure, after))
+    return _interval(whole, _draws(measure, after) - _draws(measure, before), n)
 
 
 def differs(change: Mean) -> bool:
@@ -131,6 +132,11 @@ def _interval(whole: float, drawn: Array, n: int) -> Mean:
     drawn = drawn[np.isfinite(drawn)]
     low, high = np.quantile(drawn, (0.025, 0.975)) if len(drawn) else (whole, whole)
     return Mean(value=whole, low=float(low), high=float(high), n=n)
+
+
+def _telling(measure: Measure, data: Array) -> int:
+    """How many items say anything: of a ratio such as "right, of those taken", those of which any was taken."""
+    return int(np.count_nonzero(data[:, 1])) if measure.how == "ratio" else len(data)
 
 
 def _of(measure: Measure, data: Array) -> Array:

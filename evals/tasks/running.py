@@ -126,7 +126,8 @@ def run_photos(task: PhotoTask, options: Options, settings: Settings, say: Calla
             raise
         if all(item.error is not None for item in found.items):
             first = found.items[0]
-            raise ModelError(f"{model} answered nothing; {first.id}: {first.error}. Once it does, go on with --resume")
+            why = (first.error or "").rstrip(".")
+            raise ModelError(f"{model} answered nothing; {first.id}: {why}. Once it does, go on with --resume")
         items = [task.scored(item, said) for item, said in zip(found.items, found.said, strict=True)]
         run = run.model_copy(update={"log": Path(found.log).name})
         notes = []
