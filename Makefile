@@ -22,6 +22,11 @@ demo: .venv/runtime.stamp web ## set everything up, caption a real photo, serve 
 test: .venv/dev.stamp models ## set everything up and run the tests, in up to four processes
 	$(PYTEST) -n auto --maxprocesses 4 --dist loadscope
 
+.PHONY: gate
+gate: .venv/dev.stamp models ## measure what needs no model server, and fail where it has become worse (half a minute)
+	$(BIN)/trendrag evals run retrieval highlight safety merge phrases > /dev/null
+	$(BIN)/trendrag evals gate
+
 .PHONY: lint
 lint: .venv/dev.stamp $(WEB)/node_modules/.stamp ## format and lint checks, types, import arrows; the page's too
 	$(BIN)/ruff format --check .

@@ -136,5 +136,5 @@ def _settings(a: Recorded, b: Recorded) -> tuple[str, ...]:
 
 
 def _short(value: object) -> str:
-    text = "none" if value in (None, "") else str(value)
+    text = "–" if value in (None, "") else str(value)
     return text if len(text) <= 60 else text[:59] + "…"

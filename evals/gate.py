@@ -30,6 +30,8 @@ from evals.statistics import figure, measures
 from trendrag.errors import RequestError
 from trendrag.types import Frozen
 
+OURS = Path(__file__).parent / "thresholds.toml"
+
 
 class Threshold(Frozen):
     """``label`` narrows ``task`` to runs of that label."""

@@ -27,6 +27,7 @@ from trendrag.types import Frozen, Utc
 
 FORMAT: Literal[1] = 1
 RUN, ITEMS = "run.json", "items.jsonl"
+ROOM = "See that there is room, or set TRENDRAG_DATA_DIR to a folder that can be written."
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
@@ -122,8 +123,9 @@ class Batch(Frozen):
 class Run(Frozen):
     """``label`` names the run to people, beside its id: "k=4", "3B, prompt 2".
 
-    ``prompt_sha256``: of the prompt's template. ``cases_sha256``: of the case file. ``settings`` are those that the
-    result depends on, never secrets. ``figures`` are numbers that no item holds, such as tokens a second.
+    ``log`` is the name of Inspect AI's log. ``prompt_sha256``: of the prompt's template. ``cases_sha256``: of the case
+    file. ``settings`` are those that the result depends on, never secrets. ``figures`` are numbers that no item holds,
+    such as tokens a second.
     """
 
     format: Literal[1] = FORMAT
@@ -138,6 +140,7 @@ class Run(Frozen):
     snapshot_id: str | None = None
     cases: str = ""
     cases_sha256: str | None = None
+    log: str | None = None
     seed: int | None = None
     settings: Mapping[str, JsonValue] = Field(default_factory=dict)
     versions: Mapping[str, str] = Field(default_factory=dict)
@@ -147,6 +150,11 @@ class Run(Frozen):
     figures: Mapping[str, Number] = Field(default_factory=dict)
     batches: tuple[Batch, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """How people know it: its label and what was asked, as "k=4 · server/NAME"; empty where there is neither."""
+        return " · ".join(filter(None, (self.label, "/".join(filter(None, (self.provider, self.model))))))
 
     @model_validator(mode="after")
     def _names_once(self) -> Self:
@@ -171,9 +179,9 @@ class Recorded(Frozen):
 
 
 def new_id(task: str, at: datetime) -> str:
-    """Sorts by time, and is unique: "20261122T024100Z-caption-3f9c01"."""
+    """Unique; a task's sort by time, to the microsecond: "20261122T024100Z-caption-00000e3f9c0"."""
     name = re.sub(r"[^A-Za-z0-9]+", "-", task).strip("-")[:60] or "run"
-    return f"{at.astimezone(UTC):%Y%m%dT%H%M%SZ}-{name}-{secrets.token_hex(3)}"
+    return f"{at.astimezone(UTC):%Y%m%dT%H%M%SZ}-{name}-{at.microsecond:05x}{secrets.token_hex(3)}"
 
 
 def runs_folder(data_dir: Path) -> Path:
@@ -202,7 +210,7 @@ def save(run: Run, items: Iterable[Item], runs: Path) -> Path:
         partial.rename(final)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise RequestError(f"The run can't be kept in {runs}: {error.strerror}") from error
+        raise RequestError(f"The run can't be kept in {runs}: {error.strerror}. {ROOM}") from error
     return final
 
 

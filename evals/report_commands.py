@@ -39,8 +39,7 @@ def runs(task: str | None) -> None:
             continue
         found += 1
         failed = f", {len(recorded.failures)} failed" if recorded.failures else ""
-        about = " · ".join(filter(None, (recorded.run.label, recorded.run.model)))
-        click.echo(f"{name}  {len(recorded.items)} items{failed}" + (f"  {about}" if about else ""))
+        click.echo(f"{name}  {len(recorded.items)} items{failed}  {recorded.run.title}".rstrip())
     if not found:
         click.echo(f"No runs in {folder}; `trendrag evals run TASK` makes one.", err=True)
 
@@ -131,10 +130,12 @@ def _figure(mean: "Mean | None") -> str:
 
 
 @click.command()
-@click.argument("thresholds", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("thresholds", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.pass_context
-def gate(ctx: click.Context, thresholds: Path) -> None:
+def gate(ctx: click.Context, thresholds: Path | None) -> None:
     """Fail, with the reason, where runs miss the thresholds of a file. For CI.
+
+    Without a file it is ours, of the tasks that need no model server: retrieval, highlight, safety, merge and phrases.
 
     \b
     [[threshold]]
@@ -146,7 +147,7 @@ def gate(ctx: click.Context, thresholds: Path) -> None:
 
     Also max_failed, the share of items that may have failed, and not_worse_than, a run over the same cases.
     """
-    from evals.gate import check, read_thresholds
+    from evals.gate import OURS, check, read_thresholds
     from evals.record import Recorded, load, saved
     from trendrag.errors import RequestError
 
@@ -164,7 +165,7 @@ def gate(ctx: click.Context, thresholds: Path) -> None:
         raise RequestError(f"There is no run of {named} in {folder}: `trendrag evals run {task}` makes one")
 
     missed = 0
-    for threshold in read_thresholds(thresholds):
+    for threshold in read_thresholds(thresholds or OURS):
         recorded = opened(threshold.run) if threshold.run else newest(threshold.task or "", threshold.label)
         result = check(threshold, recorded, opened)
         missed += bool(result.reasons)

@@ -39,7 +39,9 @@ def measures(items: Sequence[Item], named: Iterable[Measure]) -> tuple[Measure, 
     """The measures that a run names, then those of OBSERVED that its items have anything of."""
     named = tuple(named)
     taken = {measure.name for measure in named}
-    observed = (each for each in OBSERVED if each.name not in taken)
+    # Words are figures of what a model wrote, and not of a list of hits or a "yes".
+    asked = any(item.latency_s is not None for item in items)
+    observed = (each for each in OBSERVED if each.name not in taken and (asked or each is not WORDS))
     return (*named, *(each for each in observed if any(row(each, item) is not None for item in items)))
 
 
@@ -76,7 +78,7 @@ def figure(measure: Measure, items: Iterable[Item]) -> Mean | None:
     whole = float(_of(measure, data))
     if not np.isfinite(whole):
         return None
-    return _interval(whole, _draws(measure, data), len(data))
+    return _interval(whole, _draws(measure, data), _telling(measure, data))
 
 
 def difference(measure: Measure, pairs: Sequence[tuple[Item, Item]]) -> Mean | None:
@@ -89,7 +91,8 @@ def difference(measure: Measure, pairs: Sequence[tuple[Item, Item]]) -> Mean | N
     whole = float(_of(measure, after)) - float(_of(measure, before))
     if not np.isfinite(whole):
         return None
-    return _interval(whole, _draws(measure, after) - _draws(measure, before), len(both))
+    n = min(_telling(measure, before), _telling(measure, after))
+    return _interval(whole, _draws(measure, after) - _draws(measure, before), n)
 
 
 def differs(change: Mean) -> bool:
@@ -129,6 +132,11 @@ def _interval(whole: float, drawn: Array, n: int) -> Mean:
     drawn = drawn[np.isfinite(drawn)]
     low, high = np.quantile(drawn, (0.025, 0.975)) if len(drawn) else (whole, whole)
     return Mean(value=whole, low=float(low), high=float(high), n=n)
+
+
+def _telling(measure: Measure, data: Array) -> int:
+    """How many items say anything: of a ratio such as "right, of those taken", those of which any was taken."""
+    return int(np.count_nonzero(data[:, 1])) if measure.how == "ratio" else len(data)
 
 
 def _of(measure: Measure, data: Array) -> Array:
@@ -197,8 +205,9 @@ _CORPUS: dict[str, Callable[[Array], Array]] = {
 
 _OBSERVE: dict[str, Callable[[Item], float | None]] = {
     WORDS.name: lambda item: None if item.output is None else float(len(item.output.split())),
-    LATENCY.name: lambda item: item.latency_s,
-    LATENCY_P95.name: lambda item: item.latency_s,
-    FIRST_TOKEN.name: lambda item: item.first_token_s,
+    # How soon a call failed is no time of an answer.
+    LATENCY.name: lambda item: None if item.error else item.latency_s,
+    LATENCY_P95.name: lambda item: None if item.error else item.latency_s,
+    FIRST_TOKEN.name: lambda item: None if item.error else item.first_token_s,
     COMPLETION.name: lambda item: None if item.tokens is None else float(item.tokens.completion),
 }

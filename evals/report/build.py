@@ -67,8 +67,8 @@ def build(recorded: Sequence[Recorded], now: datetime | None = None) -> Report:
 
 
 def name(run: Run) -> str:
-    """How a report calls a run."""
-    return " · ".join(filter(None, (run.label, run.model))) or run.id
+    """How a report calls a run: by its title, or by when it was made."""
+    return run.title or f"{run.created_at:%Y-%m-%d %H:%M:%S}"
 
 
 def _table(task: str, runs: Sequence[Recorded]) -> Table:

@@ -10,7 +10,7 @@ from evals.report.markup import Html, element
 _WIDTH = 460
 _LABEL = 170
 _ROW = 24
-_NAME_CHARS = 24
+_NAME_CHARS = 22
 
 
 class Point(NamedTuple):
@@ -84,7 +84,8 @@ def scatter(measure: str, points: Sequence[Point]) -> Html:
                     "text",
                     _cut(point.name),
                     x=at + (-9.0 if before else 9.0),
-                    y=y(point.mean.value) + (16 if place % 2 else -8),  # so that neighbours' names keep apart
+                    # Neighbours' names keep apart, and above the axis.
+                    y=min(y(point.mean.value) + (16 if place % 2 else -8), y(low) - (22 if place % 2 else 8)),
                     text_anchor="end" if before else "start",
                 ),
                 data_run=point.run,

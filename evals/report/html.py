@@ -16,7 +16,7 @@ from evals.report.charts import Point, intervals, lengths, scatter
 from evals.report.images import Pictures
 from evals.report.markdown import facts, heading, number, with_unit
 from evals.report.markup import Html, element, join
-from evals.statistics import LATENCY, LATENCY_P95, value
+from evals.statistics import LATENCY, LATENCY_P95, WORDS, value
 
 _HERE = Path(__file__).parent
 _MAX_TEXT = 1_500
@@ -153,7 +153,8 @@ def _charts(table: Table, runs: Mapping[str, Recorded]) -> Html:
     points = list(_points(table))
     if table.main and points:
         drawn.append(scatter(table.main.name, points))
-    words = {row.run.id: _words(runs[row.run.id].items) for row in table.rows}
+    counted = any(column.measure == WORDS for column in table.columns)
+    words = {row.run.id: _words(runs[row.run.id].items) if counted else [] for row in table.rows}
     longest = max((max(each) for each in words.values() if each), default=0)
     histograms = [lengths(row.name, row.run.id, words[row.run.id], longest) for row in table.rows if words[row.run.id]]
     return join(
@@ -215,19 +216,22 @@ def _mean(mean: Mean | None, unit: str) -> Html:
 
 def _galleries(table: Table, runs: Mapping[str, Recorded], pictures: Pictures, most: int) -> Html:
     parts = []
+    names = {row.run.id: row.name for row in table.rows}
+    few = len(table.rows) <= 2
     for comparison in table.comparisons:
         before, after = ({item.id: item for item in runs[each].items} for each in (comparison.a, comparison.b))
         cards = [
             _card(after[each.id], table, pictures, "moved", comparison.b, before[each.id], each.by)
             for each in comparison.moved[:most]
         ]
-        parts.append(_gallery(f"Moved most, by {comparison.by}: {comparison.a} → {comparison.b}", cards))
+        title = f"Moved most, by {comparison.by}: {names[comparison.a]} → {names[comparison.b]}"
+        parts.append(_gallery(title, cards, few))
     for row in table.rows:
         items = runs[row.run.id].items
         for kind, chosen in _chosen(items, table.main, most):
             cards = [_card(item, table, pictures, kind, row.run.id) for item in chosen]
             by = f", by {table.main.name}" if table.main and kind != "failed" else ""
-            parts.append(_gallery(f"{row.name}: {kind}{by}", cards))
+            parts.append(_gallery(f"{row.name}: {kind}{by}", cards, few))
     return join(*parts)
 
 
@@ -243,10 +247,13 @@ def _chosen(items: Sequence[Item], main: Measure | None, most: int) -> Iterable[
     yield "failed", [item for item in items if item.error][:most]
 
 
-def _gallery(title: str, cards: Sequence[Html]) -> Html | None:
+def _gallery(title: str, cards: Sequence[Html], opened: bool) -> Html | None:
+    """A closed one shows how many items it has, and opens by hand or by a filter."""
     if not cards:
         return None
-    return element("div", element("h3", title), element("div", cards, class_="cards"), class_="gallery")
+    many = element("small", "1 item" if len(cards) == 1 else f"{len(cards)} items")
+    head = element("summary", element("h3", title, many))
+    return element("details", head, element("div", cards, class_="cards"), class_="gallery", open=opened)
 
 
 def _card(

@@ -28,7 +28,7 @@ def number(value: float) -> str:
         return "0"
     if abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:#.4g}".rstrip(".") if abs(value) >= 0.001 else f"{value:.2g}"
+    return f"{value:#.4g}".rstrip(".") if abs(value) >= 0.001 else f"{value:.5f}"
 
 
 def with_unit(value: float, unit: str) -> str:
@@ -64,7 +64,10 @@ def _table(table: Table) -> Iterable[str]:
 
 def facts(run: dict[str, object]) -> list[tuple[str, str]]:
     """What a record says of how the run was made, as (name, value); what it doesn't know is left out."""
-    plain = ("task", "model", "provider", "prompt_sha256", "snapshot_id", "cases", "cases_sha256", "seed", "commit")
+    plain = (
+        *("task", "model", "provider", "prompt_sha256", "snapshot_id", "cases", "cases_sha256", "seed", "commit"),
+        "log",
+    )
     found = [(key.replace("_", " "), str(run[key])) for key in plain if run[key] not in (None, "")]
     for key in ("settings", "versions", "hardware", "figures"):
         values = run[key]

@@ -23,6 +23,7 @@ function filter() {
   }
   for (const gallery of document.querySelectorAll(".gallery")) {
     gallery.toggleAttribute("hidden", !gallery.querySelector(".card:not([hidden])"));
+    if (shown < cards.length) gallery.open = true;
   }
   field("count").textContent = `${shown} of ${cards.length} items`;
 }

@@ -40,22 +40,13 @@ class CaptionTask:
         return prompt_sha256(prompt("caption"))
 
     @property
-    def cases(self) -> str:
-        return self.photos.name
-
-    @property
-    def cases_sha256(self) -> str:
-        return self.photos.sha256
-
-    @property
     def questions(self) -> Sequence[Question]:
         ask = {"trends": False, "alt_text": self.style == "plain"}
         return [Question(case.id, self.photos.paths[case.id], prompt("caption"), ask=ask) for case in self.photos.cases]
 
     def scored(self, item: Item, said: Mapping[str, JsonValue]) -> Item:
         del said
-        references = next(case.references for case in self.photos.cases if case.id == item.id)
-        return figured(item.model_copy(update={"references": references}))
+        return figured(item.model_copy(update={"references": self.photos.by_id[item.id].references}))
 
     def finished(self, items: Sequence[Item], said: Sequence[Mapping[str, JsonValue]]) -> Finished:
         """With the measures of captions, which weigh words by all photos of the run. Failed items have none."""

@@ -87,21 +87,21 @@ class ChainSaid(Frozen):
     latency_s: float
 
 
-class ChainAPI(ModelAPI):
+class OurAPI(ModelAPI):
+    """A model in this process, by the settings. ``given`` is what else Inspect hands over, such as an address."""
+
+    def __init__(self, model_name: str, config: GenerateConfig | None = None, **given: Any) -> None:
+        del given
+        super().__init__(model_name, config=config or GenerateConfig())
+        self.settings = load_settings()
+
+
+class ChainAPI(OurAPI):
     """``snapshot`` is the directory of the snapshot whose trends are used; without it no trends can be asked for."""
 
-    def __init__(
-        self,
-        model_name: str,
-        base_url: str | None = None,
-        api_key: str | None = None,
-        config: GenerateConfig | None = None,
-        snapshot: str | None = None,
-        **model_args: Any,
-    ) -> None:
-        del model_args
-        self.settings = chain_settings(load_settings(), model_name)
-        super().__init__(model_name, base_url, api_key, [], config or GenerateConfig())
+    def __init__(self, model_name: str, snapshot: str | None = None, **given: Any) -> None:
+        super().__init__(model_name, **given)
+        self.settings = chain_settings(self.settings, model_name)
         self._snapshot = Path(snapshot) if snapshot else None
         self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
@@ -207,21 +207,12 @@ def _lit(text: str, span: Highlight, found: RetrievedTrend) -> LitSpan:
     )
 
 
-class TaggerAPI(ModelAPI):
+class TaggerAPI(OurAPI):
     """The embedded engine's image tagger: the thousand classes of ImageNet, their words cut at the n asked for."""
 
-    def __init__(
-        self,
-        model_name: str,
-        base_url: str | None = None,
-        api_key: str | None = None,
-        config: GenerateConfig | None = None,
-        **model_args: Any,
-    ) -> None:
-        del model_args
-        super().__init__(model_name, base_url, api_key, [], config or GenerateConfig())
-        self._settings = load_settings()
-        self._tagger = Tagger(self._settings.models_dir)
+    def __init__(self, model_name: str, **given: Any) -> None:
+        super().__init__(model_name, **given)
+        self._tagger = Tagger(self.settings.models_dir)
 
     def max_connections(self) -> int:
         return 1
@@ -234,7 +225,7 @@ class TaggerAPI(ModelAPI):
         config: GenerateConfig,
     ) -> ModelOutput:
         del tools, tool_choice, config
-        photo = await photo_of(input[-1], self._settings)
+        photo = await photo_of(input[-1], self.settings)
         began = time.perf_counter()
         tags = await self._tagger.tags(photo, int((input[-1].metadata or {})["tags"]))
         text = json.dumps({"tags": [tag.name for tag in tags]})

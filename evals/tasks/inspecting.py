@@ -7,6 +7,7 @@ them from there and asks for the rest. A photo that fails is a failed item and n
 import asyncio
 import base64
 import os
+import re
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -25,11 +26,12 @@ from inspect_ai.model import (
     GenerateConfig,
     Model,
     ModelOutput,
+    ResponseSchema,
     get_model,
 )
 from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
 from inspect_ai.solver import Generate, Solver, TaskState, solver
-from inspect_ai.util import display_type
+from inspect_ai.util import JSONSchema, display_type
 from pydantic import JsonValue
 
 import evals.tasks.chain_model  # noqa: F401  it registers our models
@@ -45,6 +47,20 @@ from trendrag.settings import ImageSettings, Settings
 from trendrag.text import clean_line
 
 JUDGED = "judged"
+VERDICT = GenerateConfig(
+    temperature=0,
+    response_schema=ResponseSchema(
+        name=JUDGED,
+        json_schema=JSONSchema(
+            type="object",
+            properties={"grounded": JSONSchema(type="boolean")},
+            required=["grounded"],
+            additionalProperties=False,
+        ),
+        strict=True,
+    ),
+)
+"""Binds a judge's answer to what is asked for, where its provider can; others go by the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +108,14 @@ def model_named(name: str, settings: Settings, seed: int | None, snapshot: Path 
         raise
     except Exception as error:  # providers raise whatever they like where a key or a package is missing
         raise ConfigurationError(
-            f"The model {clean_line(name, 100)} can't be opened: {clean_line(str(error), 300)}. Known are trendrag, "
+            f"The model {clean_line(name, 100)} can't be opened: {_plain(error)}. Known are trendrag, "
             "trendrag/NAME, server/NAME, tagger/efficientnet-lite2, and Inspect's own (openai/…, bedrock/…, together/…)"
         ) from error
+
+
+def _plain(error: Exception) -> str:
+    """What Inspect says, without its mark-up for terminals and its last full stop."""
+    return clean_line(re.sub(r"\[/?[a-z]+\]", "", str(error)), 300).rstrip(".")
 
 
 async def answers(task: PhotoTask, asked: Asked, settings: Settings, progress: Callable[[int, int], None]) -> Answers:
@@ -123,7 +144,7 @@ async def answers(task: PhotoTask, asked: Asked, settings: Settings, progress: C
             judge = await stack.enter_async_context(model_named(asked.judge, settings, 0))
         logs = await eval_async(
             Task(
-                dataset=MemoryDataset([_sample(each) for each in questions], name=task.cases),
+                dataset=MemoryDataset([_sample(each) for each in questions], name=task.photos.name),
                 solver=[_show(settings.image, policy, failures), *([_judge(judge, policy)] if judge else [])],
                 scorer=_worth(task, answered),
                 name=task.name,
@@ -143,7 +164,9 @@ async def answers(task: PhotoTask, asked: Asked, settings: Settings, progress: C
         raise asyncio.CancelledError
     if log.status != "success" or log.samples is None:
         why = clean_line(log.error.message, 300) if log.error else log.status
-        raise TrendragError(f"Inspect AI could not run {task.name}: {why}")
+        raise TrendragError(
+            f"Inspect AI could not run {task.name}: {why}. Once that is cured, the same command with --resume goes on"
+        )
     by_id = {str(sample.id): sample for sample in log.samples}
     found = [(question, by_id[question.id]) for question in questions]
     return Answers(
@@ -199,11 +222,13 @@ def _judge(judge: Model, policy: CachePolicy) -> Solver:
         photo = [part for part in state.messages[0].content if isinstance(part, ContentImage)]
         message = ChatMessageUser(content=[*photo, ContentText(text=text)])
         try:
-            output = await judge.generate([message], cache=policy)
+            output = await judge.generate([message], config=VERDICT, cache=policy)
         except Exception as error:  # noqa: BLE001  the caption is there; that nobody judged it is said in the record
-            state.metadata[JUDGED] = {"error": clean_line(str(error), 200)}
+            state.metadata[JUDGED] = {"error": clean_line(_cause(error), 200)}
             return state
-        state.metadata[JUDGED] = json_object(output.completion) or {"error": "no JSON"}
+        verdict = json_object(output.completion) or {}
+        usable = isinstance(verdict.get("grounded"), bool)
+        state.metadata[JUDGED] = verdict if usable else {"error": f"it said {clean_line(output.completion, 100)!r}"}
         return state
 
     return solve

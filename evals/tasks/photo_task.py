@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from pydantic import JsonValue
 
 from evals.record import Item, Measure
+from evals.tasks.photos import Photos
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +43,10 @@ class PhotoTask(Protocol):
     def judged(self) -> bool: ...
 
     @property
+    def photos(self) -> Photos: ...
+
+    @property
     def prompt_sha256(self) -> str: ...
-
-    @property
-    def cases(self) -> str: ...
-
-    @property
-    def cases_sha256(self) -> str: ...
 
     @property
     def questions(self) -> Sequence[Question]: ...

@@ -13,7 +13,7 @@ The paths come from outside: none may leave the folder of images.
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,17 @@ class PhotoCase(Record):
 
 @dataclass(frozen=True, slots=True)
 class Photos:
-    """``paths`` by the id of the case: files that are there. ``sha256`` is of the file of cases."""
+    """``by_id`` has the cases in their order, ``paths`` their images: files that are there. ``sha256`` is of the file
+    of cases."""
 
     name: str
     sha256: str
-    cases: tuple[PhotoCase, ...]
-    paths: dict[str, Path]
+    by_id: Mapping[str, PhotoCase]
+    paths: Mapping[str, Path]
+
+    @property
+    def cases(self) -> tuple[PhotoCase, ...]:
+        return tuple(self.by_id.values())
 
 
 def read_photos(file: Path | None, images: Path | None, *, split: str = "test", limit: int | None = None) -> Photos:
@@ -81,7 +86,7 @@ def read_photos(file: Path | None, images: Path | None, *, split: str = "test", 
         if case.id in paths:
             raise RequestError(f"{file}: the id {case.id} is there twice")
         paths[case.id] = _within(folder, case.image, file)
-    return Photos(file.name, hashlib.sha256(data).hexdigest(), chosen, paths)
+    return Photos(file.name, hashlib.sha256(data).hexdigest(), {case.id: case for case in chosen}, paths)
 
 
 def needing(photos: Photos, what: str, has: Iterable[bool]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
 
-from evals.record import new_id
+from evals.record import ROOM, new_id
 from trendrag.errors import RequestError
 from trendrag.types import Frozen, Utc
 
@@ -45,13 +45,20 @@ class Unfinished:
         return self.folder / hashlib.sha256(model.encode()).hexdigest()[:16]
 
     def keep(self) -> None:
+        """
+        Raises:
+            RequestError: the folder can't be written.
+        """
         partial = self.folder / f"{PLAN}.part"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(self.plan.model_dump_json(indent=1))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.folder / PLAN)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with partial.open("w", encoding="utf-8") as file:
+                file.write(self.plan.model_dump_json(indent=1))
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.folder / PLAN)
+        except OSError as error:
+            raise RequestError(f"Answers can't be kept in {self.folder}: {error.strerror}. {ROOM}") from error
 
     def did(self, model: str, run: str) -> None:
         """Notes that the run of ``model`` is kept, and gives up its answers."""

@@ -14,8 +14,9 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from evals import provenance
-from evals.prompts import chain_sha256
-from evals.record import Batch, Measure, Recorded, Run, new_id, runs_folder, save
+from evals.prompts import chain_sha256, prompt, prompt_sha256
+from evals.record import Batch, Recorded, Run, new_id, runs_folder, save
+from evals.statistics import row
 from evals.tasks import plan
 from evals.tasks.caption import CaptionTask
 from evals.tasks.code import code_sha256
@@ -47,7 +48,7 @@ class Options:
 
 
 def named(model: str, settings: Settings) -> str:
-    """A model of the command line by its whole name: "trendrag" is the chain with the model of the settings.
+    """A model or judge of the command line by its whole name: "trendrag" is the chain with the model of the settings.
 
     Raises:
         RequestError: that name is none.
@@ -59,7 +60,7 @@ def named(model: str, settings: Settings) -> str:
         return "trendrag/embedded" if own.provider == "embedded" else f"trendrag/{own.name}"
     if "/" not in model:
         raise RequestError(
-            f"--model {model}: give PROVIDER/NAME, such as server/NAME or openai/gpt-4o-mini, or trendrag"
+            f"The model {model}: give PROVIDER/NAME, such as server/NAME or openai/gpt-4o-mini, or trendrag"
         )
     return model
 
@@ -125,13 +126,17 @@ def run_photos(task: PhotoTask, options: Options, settings: Settings, say: Calla
             raise
         if all(item.error is not None for item in found.items):
             first = found.items[0]
-            raise ModelError(f"{model} answered nothing; {first.id}: {first.error}. Once it does, go on with --resume")
+            why = (first.error or "").rstrip(".")
+            raise ModelError(f"{model} answered nothing; {first.id}: {why}. Once it does, go on with --resume")
         items = [task.scored(item, said) for item, said in zip(found.items, found.said, strict=True)]
-        notes = [f"Inspect AI's log: {Path(found.log).name}"]
+        run = run.model_copy(update={"log": Path(found.log).name})
+        notes = []
         if found.kept:
             notes.append(f"{found.kept} of {len(items)} answers were kept from before, and their times with them.")
         if unjudged := _unjudged(found.said):
-            notes.append(f"The judge gave no usable answer on {unjudged} of {len(items)} captions.")
+            notes.append(
+                f"The judge gave no usable answer on {len(unjudged)} of {len(items)} captions; the first: {unjudged[0]}"
+            )
         recorded.append(_kept(run, task.finished(items, found.said), notes, settings))
         under_way.did(model, run.id)
     if isinstance(task, CaptionTask):
@@ -149,6 +154,8 @@ def _run(
     kept: dict[str, JsonValue] = {"image.model_pixels": settings.image.model_pixels, **options.told}
     if provider in ("trendrag", "server"):
         kept |= {"model.temperature": settings.model.temperature, "model.max_tokens": settings.model.max_tokens}
+    if options.judge:
+        kept["judge.prompt_sha256"] = prompt_sha256(prompt("grounded"))
     if chain:
         kept |= {f"retrieval.{key}": value for key, value in settings.retrieval.model_dump(mode="json").items()}
     return Run(
@@ -160,8 +167,8 @@ def _run(
         provider=provider,
         prompt_sha256=chain_sha256() if chain else task.prompt_sha256,
         snapshot_id=manifest.id if manifest else None,
-        cases=task.cases,
-        cases_sha256=task.cases_sha256,
+        cases=task.photos.name,
+        cases_sha256=task.photos.sha256,
         seed=options.seed,
         settings=kept,
         versions=provenance.versions(),
@@ -176,13 +183,10 @@ def _kept(run: Run, finished: Finished, notes: Sequence[str], settings: Settings
     items = finished.items
     batches = tuple(dict.fromkeys(item.batch for item in items if item.batch is not None))
 
-    def there(measure: Measure) -> bool:
-        """What no item has is no figure of this run."""
-        return any(item.scores.get(measure.key) is not None or measure.key in item.counts for item in items)
-
     told = run.model_copy(
         update={
-            "measures": tuple(filter(there, finished.measures)),
+            # What no item has is no figure of this run.
+            "measures": tuple(each for each in finished.measures if any(row(each, item) for item in items)),
             "finished_at": datetime.now(UTC),
             "batches": tuple(Batch(id=id_, created_at=run.created_at) for id_ in batches),
             "notes": (*notes, *finished.notes),
@@ -192,8 +196,11 @@ def _kept(run: Run, finished: Finished, notes: Sequence[str], settings: Settings
     return Recorded(run=told, items=items)
 
 
-def _unjudged(said: Sequence[Mapping[str, JsonValue]]) -> int:
-    return sum("error" in judged for each in said if isinstance(judged := each.get("judged"), dict))
+def _unjudged(said: Sequence[Mapping[str, JsonValue]]) -> list[str]:
+    """Why, each time."""
+    return [
+        str(judged["error"]) for each in said if isinstance(judged := each.get("judged"), dict) and "error" in judged
+    ]
 
 
 def _anchors(task: CaptionTask, settings: Settings, options: Options) -> list[Recorded]:

@@ -23,6 +23,7 @@ from PIL import Image
 
 from evals.prompts import prompt
 from evals.record import Item, Measure, Tokens
+from evals.statistics import FIRST_TOKEN, LATENCY, LATENCY_P95
 from evals.tasks.photos import Photos
 from serving.images import prepare_image
 from trendrag.endpoint import through_proxy
@@ -34,14 +35,12 @@ MAX_REQUESTS = 5_000
 MAX_TOKENS = 64
 
 MEASURES = (
-    *(
-        Measure(name=f"{name} {how}", better="lower", unit="s", how=how, about=about)
-        for name, about in (
-            ("first token", "seconds to the first piece of text"),
-            ("total", "seconds to the end of the answer"),
-        )
-        for how in ("p50", "p95", "p99")
-    ),
+    FIRST_TOKEN,
+    Measure(name="first token p95", better="lower", unit="s", how="p95"),
+    Measure(name="first token p99", better="lower", unit="s", how="p99"),
+    LATENCY,
+    LATENCY_P95,
+    Measure(name="latency p99", better="lower", unit="s", how="p99"),
     Measure(name="tokens/s", unit="tokens/s", about="tokens of an answer a second, from its first piece to its end"),
     Measure(name="failed", better="lower", about="share of requests without a whole answer"),
 )
@@ -177,7 +176,13 @@ def _sender(load: Load, client: httpx2.AsyncClient) -> Send:
         pace = written / (total - first) if written > 1 and total > first else None
         return Item(
             id=id_,
-            scores={**_times("first token", first), **_times("total", total), "tokens/s": pace, "failed": 0.0},
+            scores={
+                "first token p95": first,
+                "first token p99": first,
+                "latency p99": total,
+                "tokens/s": pace,
+                "failed": 0.0,
+            },
             output="".join(parts),
             latency_s=total,
             first_token_s=first,
@@ -185,10 +190,6 @@ def _sender(load: Load, client: httpx2.AsyncClient) -> Send:
         )
 
     return send
-
-
-def _times(name: str, seconds: float) -> dict[str, float]:
-    return {f"{name} {how}": seconds for how in ("p50", "p95", "p99")}
 
 
 def _failed(id_: str, why: str, due: float) -> Item:

@@ -43,21 +43,13 @@ class TaggingTask:
         return prompt_sha256(self._prompt)
 
     @property
-    def cases(self) -> str:
-        return self.photos.name
-
-    @property
-    def cases_sha256(self) -> str:
-        return self.photos.sha256
-
-    @property
     def questions(self) -> Sequence[Question]:
         paths = self.photos.paths
         return [Question(case.id, paths[case.id], self._prompt, ask={"tags": self.n}) for case in self.photos.cases]
 
     def scored(self, item: Item, said: Mapping[str, JsonValue]) -> Item:
         del said
-        case = next(case for case in self.photos.cases if case.id == item.id)
+        case = self.photos.by_id[item.id]
         item = figured(item).model_copy(update={"references": case.tags, "batch": case.batch})
         if item.output is None:
             return item

@@ -60,14 +60,6 @@ class TrendsTask:
         return chain_sha256()
 
     @property
-    def cases(self) -> str:
-        return self.photos.name
-
-    @property
-    def cases_sha256(self) -> str:
-        return self.photos.sha256
-
-    @property
     def questions(self) -> Sequence[Question]:
         return [
             Question(f"{case.id}/{arm}", self.photos.paths[case.id], "", ask={"note": case.note, "trends": arm == "on"})
@@ -87,7 +79,7 @@ class TrendsTask:
         }
         counts: dict[str, tuple[float, ...]] = {}
         if arm == "on":
-            fits = next(case.fits for case in self.photos.cases if case.id == name)
+            fits = self.photos.by_id[name].fits
             used = {normal_form(lit.phrase) for lit in item.lit}
             fitting = used & {normal_form(each) for each in fits or ()}
             scores |= {

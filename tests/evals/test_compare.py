@@ -34,7 +34,7 @@ def test_better_and_worse_follow_the_direction_of_the_measure() -> None:
     found = compare(a_run("a", LOW, LOW), a_run("b", HIGH, HIGH, settings={"k": 8}))
     assert [(each.measure.name, each.verdict) for each in found.changes] == [("quality", "better"), ("cost", "worse")]
     assert found.changes[0].change.value == pytest.approx(0.3)
-    assert found.settings == ("setting k: none → 8",)
+    assert found.settings == ("setting k: – → 8",)
 
 
 def test_the_items_that_moved_most_are_first_and_others_are_left_out() -> None:

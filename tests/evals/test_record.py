@@ -1,6 +1,6 @@
 """A run is kept whole or not at all, and read strictly."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -98,5 +98,6 @@ def test_unknown_and_ambiguous_names_are_explained(tmp_path: Path) -> None:
 def test_ids_sort_by_time_and_are_names_of_folders() -> None:
     first, second = new_id("trends on/off", AT), new_id("trends on/off", AT)
     assert first != second
+    assert max(first, second) < new_id("trends on/off", AT + timedelta(microseconds=1))
     assert first.startswith("20261122T024100Z-trends-on-off-")
     assert Run.model_validate(a_run().model_dump() | {"id": first}).id == first

@@ -186,6 +186,23 @@ def test_galleries_show_best_worst_and_moved_items_with_lit_trends() -> None:
     assert html.lit_text(RUNS[0].items[0]).endswith("</mark> number 0 of low")
 
 
+def test_galleries_of_two_runs_are_open_and_of_more_wait_to_be_opened() -> None:
+    for runs, opened in ((RUNS[:2], True), (RUNS, False)):
+        found = Page(html.page(built(*runs), runs, gallery=3))
+        galleries = [attributes for tag, attributes in found.tags if attributes.get("class") == "gallery"]
+        assert galleries
+        assert {"open" in attributes for attributes in galleries} == {opened}
+
+
+def test_words_are_counted_of_what_a_model_wrote_and_not_of_other_answers() -> None:
+    hits = [item.model_copy(update={"latency_s": None}) for item in RUNS[0].items]
+    for items, counted in ((RUNS[0].items, True), (tuple(hits), False)):
+        recorded = [Recorded(run=RUNS[0].run, items=items)]
+        table = build(recorded, AT).tables[0]
+        assert ("words" in [column.measure.name for column in table.columns]) is counted
+        assert ("Lengths" in html.page(build(recorded, AT), recorded)) is counted
+
+
 def test_an_image_that_is_none_is_said_to_be_missing(tmp_path: Path) -> None:
     (tmp_path / "no.jpg").write_bytes(b"\xff\xd8 this is no image")
     for path in (tmp_path / "no.jpg", tmp_path, tmp_path / "absent.jpg"):
@@ -250,6 +267,7 @@ class TestInChromium:
     def test_it_is_shown_whole_and_filters(self, page: "BrowserPage", complaints: list[str]) -> None:
         page.wait_for_selector("#count:not(:empty)")
         assert page.inner_text("#count") == "32 of 32 items"
+        assert page.locator(".card:visible").count() == 0  # of three runs the galleries are closed
         page.select_option("#kind", "worst")
         page.select_option("#run", "high")
         assert page.inner_text("#count") == "4 of 32 items"
@@ -266,6 +284,12 @@ class TestInChromium:
         """Text stands out from every decile's colour by 4.5 to 1 (WCAG 2.2, 1.4.3)."""
         page.set_viewport_size({"width": 390, "height": 844})
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        figure = page.locator("tbody tr[data-run] td").nth(1).bounding_box()
+        assert figure is not None
+        assert figure["x"] + figure["width"] < 390  # the first figure beside the name, without scrolling
+        name = page.locator("tbody tr[data-run] th").first.bounding_box()
+        assert name is not None
+        assert name["height"] < 100
         for decile in range(10):
             ink, paper = (_luminance(page.evaluate(_COLOURS, [f"--d{decile}"])[name]) for name in ("ink", "paper"))
             assert (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05) >= 4.5, decile

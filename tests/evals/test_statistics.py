@@ -56,6 +56,28 @@ def test_corpus_measures_are_of_sums_not_means() -> None:
     assert figure(Measure(name="recall", how="ratio"), [Item(id="1", counts={"recall": (0, 0)})]) is None
 
 
+def test_a_ratio_of_few_is_of_few_however_many_items_there_are() -> None:
+    measure = Measure(name="right", how="ratio")
+
+    def items(taken: int) -> list[Item]:
+        return [Item(id=str(number), counts={"right": (0.0, float(number < taken))}) for number in range(40)]
+
+    found = figure(measure, items(3))
+    assert found is not None
+    assert found.n == 3
+    change = difference(measure, list(zip(items(12), items(1), strict=True)))
+    assert change is not None
+    assert change.n == 1
+    assert not differs(change)
+
+
+def test_how_soon_a_call_failed_is_no_time_of_an_answer() -> None:
+    items = [Item(id="1", output="a", latency_s=2.0), Item(id="2", error="refused", latency_s=0.001)]
+    found = figure(LATENCY, items)
+    assert found is not None
+    assert (found.value, found.n) == (2.0, 1)
+
+
 def test_bleu_of_a_run_is_the_bleu_of_its_texts_together() -> None:
     def item(name: str, output: str, *references: str) -> Item:
         return Item(id=name, counts={"bleu": bleu_counts(output.split(), [each.split() for each in references])})

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from dataclasses import replace
 
 import pytest
@@ -82,8 +83,9 @@ async def test_in_the_open_loop_requests_are_sent_when_they_are_due_whoever_is_s
     async with serving(Together(fault="held", next_word=asyncio.Event())) as server:
         found = await against(server, settings, replace(LOAD, rate=100.0))
     assert [item.error for item in found.items] == [None] * 6
-    waited = [item.first_token_s or 0.0 for item in found.items]
-    assert waited[0] == max(waited)  # it was due first, and all were answered together
+    gaps = random.Random(LOAD.seed)  # noqa: S311 - arrivals, no secrets
+    until_the_last = sum(gaps.expovariate(100.0) for _ in range(LOAD.requests - 1))
+    assert (found.items[0].first_token_s or 0.0) >= until_the_last  # nobody was answered before
 
 
 async def test_our_own_server_is_read_as_well(settings: Settings) -> None:

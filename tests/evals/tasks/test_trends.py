@@ -13,7 +13,9 @@ CASES = (
     PhotoCase(id="rocket", image="rocket.jpg", fits=()),
     PhotoCase(id="coffee", image="coffee.jpg"),
 )
-PHOTOS = Photos("ours", "0" * 64, CASES, {case.id: OUR_IMAGES / case.image for case in CASES})
+PHOTOS = Photos(
+    "ours", "0" * 64, {case.id: case for case in CASES}, {case.id: OUR_IMAGES / case.image for case in CASES}
+)
 TASK = TrendsTask(PHOTOS)
 
 
