@@ -134,7 +134,7 @@ class SentenceTransformersEmbedder:
         self.name = model
         digest = hashlib.sha256()
         for name, tensor in sorted(self._model.state_dict().items()):
-            digest.update(name.encode() + tensor.cpu().contiguous().flatten().view(_bytes()).numpy().tobytes())
+            digest.update(name.encode() + tensor.cpu().float().numpy().tobytes())
         self.sha256 = digest.hexdigest()
         self.dim = int(self.embed(["one"]).shape[1])
 
@@ -164,12 +164,6 @@ def open_minilm(models_dir: Path) -> MiniLMEmbedder:
 
 def _without(embedder: str, extra: str) -> str:
     return f"The embedder {embedder} needs an extra: pip install 'trendrag[{extra}]'"
-
-
-def _bytes() -> Any:
-    import torch  # noqa: PLC0415  an extra's
-
-    return torch.uint8
 
 
 def _unit(vectors: npt.NDArray[np.floating[Any]]) -> Vectors:

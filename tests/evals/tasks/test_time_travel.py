@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from indexes.embedder import open_embedder
+from indexes.embedder import open_minilm
 from ingest.refresh import refresh
 from ingest.store import ObservationStore
 from tests.evals.tasks.test_going_on import ended
@@ -28,7 +28,7 @@ async def refreshed(settings: Settings, day: int, *names: str) -> None:
     fetcher = CannedFetcher({TAGS.urls(now)[0]: json.dumps(told).encode()}, at=now)
     with closing(ObservationStore.of(settings)) as store:
         await refresh(
-            settings, sources=[TAGS], fetcher=fetcher, store=store, embedder=open_embedder(settings.models_dir), now=now
+            settings, sources=[TAGS], fetcher=fetcher, store=store, embedder=open_minilm(settings.models_dir), now=now
         )
 
 
