@@ -20,14 +20,20 @@ _APPLICATION = 0x7472_6261  # "trba"
 
 State = Literal["done", "failed"]
 
+RECORD_BYTES, KEY_BYTES = 8, 24
+_ALIKE = 16
+Known = Mapping[bytes, Mapping[str, Any]]
+"""key → the result of a row that is done with it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settled:
     """How one row of input ended.
 
     ``line`` is a hash of its text, so that a changed input is noticed. ``key`` names what its caption depends on
-    (record, image, prompt, model), empty where that was never known. ``result`` are the fields that are added to a
-    record that is done; of one that failed ``code``, ``reason`` and whether a person has to mend the input.
+    (record, image, prompt, note, model), and begins with the record's own ``RECORD_BYTES``; empty where the image was
+    never known. ``result`` are the fields that are added to a record that is done; of one that failed ``code`` and
+    ``reason``.
     """
 
     number: int
@@ -165,12 +171,15 @@ class Journal:
         found = self._connection.execute("SELECT * FROM rows WHERE number BETWEEN ? AND ?", (first, last))
         return {row[0]: _settled(row) for row in found}
 
-    def written(self, key: bytes) -> Mapping[str, Any] | None:
-        """The result of a row that is done with this key, if there is one."""
+    def alike(self, record: bytes) -> Known:
+        """Rows that are done with keys that begin with ``record``. Some of them where they are many: what names a
+        thousand records names none."""
+        rest = KEY_BYTES - len(record)
         found = self._connection.execute(
-            "SELECT result FROM rows WHERE key = ? AND state = 'done' LIMIT 1", (key,)
-        ).fetchone()
-        return json.loads(found[0]) if found else None
+            "SELECT key, result FROM rows WHERE key BETWEEN ? AND ? AND state = 'done' LIMIT ?",
+            (record + b"\0" * rest, record + b"\xff" * rest, _ALIKE),
+        )
+        return {key: json.loads(result) for key, result in found}
 
     def counts(self) -> dict[State, int]:
         found = dict(self._connection.execute("SELECT state, count(*) FROM rows GROUP BY state").fetchall())

@@ -9,7 +9,8 @@ import pytest
 
 from serving.batch import fleet
 from serving.batch.captions import Wishes
-from serving.batch.run import Options, Places, probe
+from serving.batch.places import Places
+from serving.batch.run import Options, probe
 from tests.batch.archive import bare, batch, caption, captions_of, names, pictures, read, record, settings_for, write
 from tests.batch.model_server import ModelServer, serving
 from trendrag.errors import ModelUnavailable, RequestError, TrendragError
@@ -373,8 +374,7 @@ async def test_own_prompts_are_sent_with_the_note(tmp_path: Path) -> None:
 
 
 def test_the_files_of_a_run_stand_beside_its_output(tmp_path: Path) -> None:
-    settings = settings_for(tmp_path, ModelServer(port=8001))
     for name in ("out.jsonl", "out.jsonl.gz", "out.parquet"):
-        places = Places.of(Options(input="x", output=str(tmp_path / name)), settings)
+        places = Places.of(str(tmp_path / name), tmp_path / "var")
         assert places.errors == tmp_path / "out.errors.jsonl"
         assert places.journal == tmp_path / "out.journal"
