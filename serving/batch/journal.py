@@ -80,7 +80,7 @@ class Journal:
         try:
             connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
-            raise StorageError(f"{path} can't be opened: {error}.") from error
+            raise StorageError(f"{path} can't be opened ({error}). Is its folder one that you may write to?") from error
         try:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             connection.execute("BEGIN IMMEDIATE")  # taken here, kept until the end

@@ -51,7 +51,9 @@ ASSUMPTIONS = (
 
 
 def duration(hours: float) -> str:
-    """As a person would say it: 52 min, 3.4 h, 12 d."""
+    """As a person would say it: 40 s, 52 min, 3.4 h, 12 d."""
+    if hours < 1 / 60:
+        return f"{hours * 3600:.0f} s"
     if hours < 1:
         return f"{hours * 60:.0f} min"
     return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} d"

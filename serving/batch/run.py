@@ -20,7 +20,7 @@ from serving.batch.source import Folder, Source, open_source
 from serving.batch.work import RowWork, line_hash
 from serving.fetching import ImageFetcher
 from serving.image_pool import ImagePool, cores_for_images
-from trendrag.errors import RequestError
+from trendrag.errors import RequestError, StorageError
 from trendrag.settings import Settings
 from trendrag.types import Usage
 
@@ -191,7 +191,10 @@ def _journal(places: Places, options: Options) -> Any:
             except RequestError:
                 pass  # no journal, or a damaged one
         for path in (places.rows, places.errors, *_parts(places.journal)):
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise StorageError(f"{path} can't be removed: {error.strerror or error}.") from error
     with closing(Journal.open(places.journal)) as journal:
         yield journal
 
@@ -221,7 +224,11 @@ def _agree(journal: Journal, options: Options, settings: Settings, work: Any, se
         return
     other = [name for name in now if before.get(name) != now[name]]
     if other:
-        told = ", ".join(f"{name} (was {before.get(name)!r}, is {now[name]!r})" for name in other)
+        # Of prompt, length and sampling only a hash is known.
+        told = ", ".join(
+            "prompt or sampling" if name == "prompt" else f"{name} (was {before.get(name)!r}, is {now[name]!r})"
+            for name in other
+        )
         raise RequestError(
             f"This output was begun with other options: {told}. Give the same, or another output; --overwrite begins "
             "anew."

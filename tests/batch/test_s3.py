@@ -11,7 +11,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from serving.batch.places import Places
-from tests.batch.archive import batch, caption, pictures, record
+from tests.batch.archive import batch, caption, environment, pictures, record
 from tests.batch.doomed import finish, start_at
 from tests.batch.model_server import ModelServer, serving
 from trendrag.errors import RequestError, StorageError, TrendragError
@@ -84,13 +84,13 @@ async def test_killed_it_goes_on_and_nothing_half_is_ever_in_the_bucket(tmp_path
     places = f"{bucket}/in.jsonl", f"{bucket}/out.jsonl"
     options = "--resume", "--images", str(tmp_path), "--concurrency", "1"
     async with serving(ModelServer(delay_s=0.3)) as server:
-        process = await start_at(places, tmp_path, server, *options)
+        process = await start_at(places, environment(tmp_path, server), *options)
         await server.asked(6)
         process.kill()
         await process.communicate()
         s3.invalidate_cache()
         assert not s3.exists(places[1])
-        status, said = await finish(await start_at(places, tmp_path, server, *options))
+        status, said = await finish(await start_at(places, environment(tmp_path, server), *options))
         assert status == 0, said
     assert [row["vlm_caption"] for row in got(s3, places[1])] == [caption(number) for number in range(ROWS)]
     assert server.calls.total() <= ROWS + 3  # what the journal had was not asked for again
