@@ -5,7 +5,8 @@ Run: python -m benchmarks.batch [--vllm] [--quick]   (make bench-batch; Linux; w
 The bare loop has so many workers, each of which sends its next request when its last one is answered; its requests are
 made in advance, by the same code, to the byte. The batch reads photos from disk, prepares and captions them, keeps its
 journal and writes its output. Each is a process of its own, whose start is left out. They take turns, and the ratio is
-that of one turn: what else the machine does falls on both.
+that of one turn. Where other work shares the machine, turns differ by more than the two do: so both also run side by
+side, each with so many at once, and the ratio is that of the captions of the time in which both were at work.
 """
 
 import argparse
@@ -21,8 +22,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +56,7 @@ A process of its own on loopback that works on 32 requests at once for 0.8 s eac
 is several GPUs of 2025, and takes no processor time for it.
 """
 PLACES, DELAY_S = 32, 0.8
-MOCK_ROWS, MOCK_TURNS = {1: 20, 8: 160, 32: 640, 128: 800}, 2
+MOCK_ROWS, MOCK_TURNS = {1: 20, 8: 160, 32: 640, 128: 800}, 1
 MEMORY_ROWS = 20_000
 
 VLLM = """## A real vLLM server on the CPU
@@ -64,17 +66,18 @@ prefix and no image cache, so that a turn finds nothing of the one before. The s
 asks has the other.
 """
 VLLM_OPTIONS = ("--max-num-seqs", "64", "--no-enable-prefix-caching", "--mm-processor-cache-gb", "0")
-VLLM_ROWS, VLLM_TURNS = {1: 12, 8: 64, 32: 192, 128: 384}, 7
+VLLM_ROWS, VLLM_TURNS = {1: 12, 8: 64, 32: 192, 128: 384}, 3
 TOKENS = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one process did: rows, in so many seconds, with so much processor time."""
+    """What one process did: rows, in so many seconds, with so much processor time. ``ends`` are when each row ended."""
 
     rows: int
     seconds: float
     processor_s: float
+    ends: Sequence[float]
 
     @property
     def rate(self) -> float:
@@ -91,19 +94,22 @@ async def closed_loop(photos: Path, rows: int, workers: int) -> Turn:
         asked = [captioner.asked(picture, None) for picture in pictures]
     left = iter(range(rows))
 
+    ends: list[float] = []
+
     async def work(client: httpx2.AsyncClient) -> None:
         for number in left:
             body = asked[number % len(asked)]
             assert isinstance(body, bytes)  # noqa: S101  (of a plain captioner)
             answer = await client.post("/chat/completions", content=body, headers={"Content-Type": "application/json"})
             answer.raise_for_status()
+            ends.append(time.time())
 
     limits = httpx2.Limits(max_connections=1_000)
     base_url = settings.model.base_url or ""
     async with httpx2.AsyncClient(base_url=base_url, timeout=300, limits=limits, trust_env=False) as client:
         began, processor = time.monotonic(), time.process_time()
         await asyncio.gather(*(work(client) for _ in range(workers)))
-        return Turn(rows, time.monotonic() - began, time.process_time() - processor)
+        return Turn(rows, time.monotonic() - began, time.process_time() - processor, ends)
 
 
 async def whole_batch(photos: Path, rows: int, at_once: int | None) -> Turn:
@@ -116,7 +122,13 @@ async def whole_batch(photos: Path, rows: int, at_once: int | None) -> Turn:
     summary = await run(options, load_settings(), lambda _: began.append(time.process_time()))
     if summary.counts != {"done": rows, "failed": 0}:
         raise RuntimeError(f"not all rows have a caption: {summary.counts}")
-    return Turn(rows, summary.seconds, time.process_time() - began[0])
+    processor_s = time.process_time() - began[0]
+    return Turn(rows, summary.seconds, processor_s, _ends(folder / "out.jsonl"))
+
+
+def _ends(output: Path) -> list[float]:
+    told = (json.loads(line)["vlm_captioned_at"] for line in output.read_text().splitlines())
+    return sorted(datetime.fromisoformat(at).timestamp() for at in told)
 
 
 def records(folder: Path, count: int) -> Path:
@@ -149,17 +161,27 @@ class Bench:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TRENDRAG_")}
         self._environment = clean | settings
 
-    def turn(self, what: str, rows: int, at_once: int | None) -> Turn:
+    def _start(self, what: str, rows: int, at_once: int | None) -> "subprocess.Popen[str]":
         told = json.dumps({"what": what, "photos": str(self._photos), "rows": rows, "at_once": at_once})
-        done = subprocess.run(  # noqa: S603
-            [sys.executable, "-m", "benchmarks.batch", "--turn", told],
-            env=self._environment, stdout=subprocess.PIPE, check=True, text=True,
-        )  # fmt: skip
-        return Turn(**json.loads(done.stdout.splitlines()[-1]))
+        command = [sys.executable, "-m", "benchmarks.batch", "--turn", told]
+        return subprocess.Popen(command, env=self._environment, stdout=subprocess.PIPE, text=True)  # noqa: S603
+
+    def turn(self, what: str, rows: int, at_once: int | None) -> Turn:
+        return _result(self._start(what, rows, at_once))
+
+    def side_by_side(self, rows: int, at_once: int) -> float:
+        """Captions of the batch for each of the bare loop, while both are at work."""
+        bare, batch = (_result(each) for each in [self._start(what, rows, at_once) for what in ("bare", "batch")])
+        # From when both have had a first answer; their first requests were sent at different times.
+        begin, end = max(bare.ends[0], batch.ends[0]), min(bare.ends[-1], batch.ends[-1])
+        within = [sum(begin < at <= end for at in turn.ends) for turn in (bare, batch)]
+        return within[1] / within[0]
 
     def table(self, rows: dict[int, int], turns: int) -> list[str]:
-        lines = ["| Captions at once | bare loop, a second | batch, a second | ratio, by turn | processor ms a row |"]
-        lines.append("|---|---|---|---|---|")
+        lines = [
+            "| At once | bare loop, a second | batch, a second | ratio by turn | side by side | processor ms a row |"
+        ]
+        lines.append("|---|---|---|---|---|---|")
         for at_once, count in rows.items():
             bare: list[Turn] = []
             batch: list[Turn] = []
@@ -169,9 +191,10 @@ class Bench:
                     found.append(self.turn(what, count, at_once))
                 order.reverse()
                 say(f"{at_once}: {bare[-1].rate:.2f} and {batch[-1].rate:.2f}, {batch[-1].rate / bare[-1].rate:.1%}")
+            beside = [self.side_by_side(count, at_once) for _ in range(turns)]
+            say(f"{at_once}: side by side {', '.join(f'{ratio:.1%}' for ratio in beside)}")
             ratios = [after.rate / before.rate for before, after in zip(bare, batch, strict=True)]
-            told = f"{statistics.median(ratios):.1%}"
-            told += f" ({min(ratios):.1%}–{max(ratios):.1%})" if turns > 1 else ""
+            told = f"{_spread(ratios)} | {_spread(beside)}"
             rates = [statistics.median(turn.rate for turn in found) for found in (bare, batch)]
             costs = [
                 statistics.median(1_000 * turn.processor_s / turn.rows for turn in found) for found in (bare, batch)
@@ -233,6 +256,18 @@ class Bench:
             raise RuntimeError(said)
         step = max(1, len(memory) // 10)
         return float(found[1]), memory[step - 1 :: step][:10]
+
+
+def _result(process: "subprocess.Popen[str]") -> Turn:
+    said, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError("a turn failed")
+    return Turn(**json.loads(said.splitlines()[-1]))
+
+
+def _spread(ratios: list[float]) -> str:
+    of = f" ({min(ratios):.0%}–{max(ratios):.0%})" if len(ratios) > 1 else ""
+    return f"{statistics.median(ratios):.1%}{of}"
 
 
 @contextlib.contextmanager

@@ -137,10 +137,18 @@ class Journal:
                 self._connection.execute("ROLLBACK")
             raise
 
+    def _read(self, query: str, *values: object) -> list[Any]:
+        try:
+            return self._connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise StorageError(
+                f"{self._path} can't be read, or is damaged ({error}). --overwrite begins anew."
+            ) from error
+
     def told(self, name: str) -> Any:
         """What was kept under a name by ``tell``; None where nothing was."""
-        found = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return json.loads(found[0]) if found else None
+        found = self._read("SELECT value FROM meta WHERE name = ?", name)
+        return json.loads(found[0][0]) if found else None
 
     def tell(self, **values: object) -> None:
         with self._writing() as connection:
@@ -168,21 +176,23 @@ class Journal:
 
     def settled(self, first: int, last: int) -> dict[int, Settled]:
         """The rows from ``first`` to ``last``, both included, that are settled."""
-        found = self._connection.execute("SELECT * FROM rows WHERE number BETWEEN ? AND ?", (first, last))
+        found = self._read("SELECT * FROM rows WHERE number BETWEEN ? AND ?", first, last)
         return {row[0]: _settled(row) for row in found}
 
     def alike(self, record: bytes) -> Known:
         """Rows that are done with keys that begin with ``record``. Some of them where they are many: what names a
         thousand records names none."""
         rest = KEY_BYTES - len(record)
-        found = self._connection.execute(
+        found = self._read(
             "SELECT key, result FROM rows WHERE key BETWEEN ? AND ? AND state = 'done' LIMIT ?",
-            (record + b"\0" * rest, record + b"\xff" * rest, _ALIKE),
+            record + b"\0" * rest,
+            record + b"\xff" * rest,
+            _ALIKE,
         )
         return {key: json.loads(result) for key, result in found}
 
     def counts(self) -> dict[State, int]:
-        found = dict(self._connection.execute("SELECT state, count(*) FROM rows GROUP BY state").fetchall())
+        found = dict(self._read("SELECT state, count(*) FROM rows GROUP BY state"))
         return {"done": found.get("done", 0), "failed": found.get("failed", 0)}
 
 

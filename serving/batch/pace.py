@@ -125,10 +125,11 @@ class Pace:
         self.gate.change(limit)
 
     async def keep(self, url: str | None) -> None:
-        """Looks at the metrics at ``url`` twice a second, until it is cancelled."""
+        """Looks at the metrics at ``url`` twice a second, until it is cancelled. Not where the number is fixed: a server
+        makes that page with the time that it would caption in."""
         async with httpx2.AsyncClient(timeout=3, trust_env=False) as client:
             while True:
-                self.seen(await self._ask(client, url) if url else None)
+                self.seen(await self._ask(client, url) if url and self._fixed is None else None)
                 await asyncio.sleep(EVERY_S)
 
     async def _ask(self, client: httpx2.AsyncClient, url: str) -> Load | None:

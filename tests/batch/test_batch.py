@@ -18,7 +18,7 @@ from serving.batch.run import Options, probe
 from serving.images import prepare_image
 from tests.batch.archive import bare, batch, caption, captions_of, names, pictures, read, record, settings_for, write
 from tests.batch.model_server import ModelServer, picture, serving
-from trendrag.errors import ModelUnavailable, RequestError, TrendragError
+from trendrag.errors import ModelUnavailable, RequestError, StorageError, TrendragError
 from trendrag.settings import ImageSettings
 from trendrag.types import CandidateDone, CaptionEvent, CaptionRequest, Done, Timings, Usage
 
@@ -200,6 +200,21 @@ async def test_an_output_that_somebody_cut_or_removed_is_made_again_without_the_
             await batch(tmp_path, server, mode="resume")
             assert (tmp_path / "out.jsonl").read_bytes() == whole
     assert set(server.calls.values()) == {1}
+
+
+async def test_a_damaged_journal_ends_the_run_and_not_its_rows(tmp_path: Path) -> None:
+    pictures(tmp_path / "photos", 2)
+    write(tmp_path / "in.jsonl", [record(0), record(1)])
+    async with serving() as server:
+        await batch(tmp_path, server, limit=1)
+        with (tmp_path / "out.journal").open("r+b") as file:
+            file.seek(4096)  # SQLite's own page stays, and says that it is ours
+            file.write(b"\x55" * (os.fstat(file.fileno()).st_size - 4096))
+        with pytest.raises(StorageError, match="damaged"):
+            await batch(tmp_path, server, mode="resume")
+        assert len(read(tmp_path / "out.jsonl")) == 1
+        await batch(tmp_path, server, mode="overwrite")
+    assert list(captions_of(tmp_path / "out.jsonl")) == ["r0", "r1"]
 
 
 async def test_what_was_written_beyond_the_mark_is_cut_off(tmp_path: Path) -> None:
