@@ -125,8 +125,8 @@ class Pace:
         self.gate.change(limit)
 
     async def keep(self, url: str | None) -> None:
-        """Looks at the metrics at ``url`` twice a second, until it is cancelled. Not where the number is fixed: a server
-        makes that page with the time that it would caption in."""
+        """Looks at the metrics at ``url`` twice a second, until it is cancelled. Not where the number is fixed:
+        that page costs the server time in which it would caption."""
         async with httpx2.AsyncClient(timeout=3, trust_env=False) as client:
             while True:
                 self.seen(await self._ask(client, url) if url and self._fixed is None else None)
