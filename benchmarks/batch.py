@@ -1,6 +1,6 @@
 """What `trendrag batch` makes of a model server's own pace: captions a second beside a bare closed loop, and memory.
 
-Run: python -m benchmarks.batch [--vllm] [--quick]   (make bench-batch; Linux; writes its part of benchmarks/batch.md)
+Run: python -m benchmarks.batch [--vllm] [--quick]   (make bench-batch ARGS=--vllm; Linux; writes its part of batch.md)
 
 The bare loop has so many workers, each of which sends its next request when its last one is answered; its requests are
 made in advance, by the same code, to the byte. The batch reads photos from disk, prepares and captions them, keeps its
@@ -62,8 +62,8 @@ MEMORY_ROWS = 20_000
 VLLM = """## A real vLLM server on the CPU
 
 The tiny checkpoint of tests/vllm, 128 tokens of output for every photo, 64 sequences at once (`--max-num-seqs`), no
-prefix and no image cache, so that a turn finds nothing of the one before. The server takes one core of two, and who
-asks has the other.
+prefix and no image cache, so that a turn finds nothing of the one before. Server and batch share the machine's cores:
+what the batch costs is taken from the server, which a GPU's would not notice.
 """
 VLLM_OPTIONS = ("--max-num-seqs", "64", "--no-enable-prefix-caching", "--mm-processor-cache-gb", "0")
 VLLM_ROWS, VLLM_TURNS = {1: 12, 8: 64, 32: 192, 128: 384}, 3

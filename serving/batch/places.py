@@ -72,11 +72,13 @@ def stem(place: str) -> str:
 
 
 def storage(url: str) -> tuple[Any, str]:
-    """The file system of a URL and the path in it.
+    """The file system of a URL, or of a path, and the path in it.
 
     Raises:
         ConfigurationError: it needs a package that is not here, or is no storage that fsspec knows.
     """
+    if not is_url(url):  # whatever else is in it: fsspec makes more of "::"
+        return fsspec.filesystem("file"), str(Path(url).absolute())
     try:
         system, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
