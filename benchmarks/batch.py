@@ -348,7 +348,8 @@ def main() -> None:
         text = (with_vllm if given.vllm else with_mock)(folder, photographed(folder), quick=given.quick)
     finally:
         shutil.rmtree(folder)
-    text += f"\n\n{os.cpu_count()} cores, Python {sys.version.split()[0]}.\n"
+    load = f"load average {os.getloadavg()[2]:.0f} over a quarter of an hour"
+    text += f"\n\n{os.cpu_count()} cores, {load}, Python {sys.version.split()[0]}.\n"
     print(text)  # noqa: T201
     if not given.quick:
         write(text)
