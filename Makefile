@@ -110,8 +110,8 @@ bench-serving: .venv/dev.stamp models ## measure what the service adds to a mode
 	$(BIN)/python -m benchmarks.serving
 
 .PHONY: bench-batch
-bench-batch: .venv/dev.stamp ## measure what `trendrag batch` makes of a server's pace, into benchmarks/batch.md (some minutes)
-	$(BIN)/python -m benchmarks.batch
+bench-batch: .venv/dev.stamp ## measure what `trendrag batch` makes of a server's pace, into benchmarks/batch.md (ARGS=--vllm: a real vLLM)
+	$(BIN)/python -m benchmarks.batch $(ARGS)
 
 .PHONY: models
 models: .venv/runtime.stamp ## fetch the model weights into var/models

@@ -45,6 +45,8 @@ from trendrag.types import (
 BUILT_IN = ("caption", "alt", "describe")
 MAX_OWN_CHARS = 5_000
 _SOURCES = 3  # of a trend, in a record
+DRAFT = "embedded-draft/"
+"""Stands before the model's name where the small embedded engine wrote."""
 _OF_THE_SERVER = {"model_unavailable", "model_timeout", "model_interrupted"}
 _NO_IMAGE = PreparedImage(data=b"", mime_type="image/jpeg", width=1, height=1, sha256="")  # to check wishes with
 _ENDED = {"stop", "length", "eos", "max_tokens"}
@@ -277,7 +279,7 @@ class ChainCaptioner:
                 elif isinstance(event, CandidateDone):
                     written = event
                 elif isinstance(event, Done):
-                    usage, model = event.usage, event.model
+                    usage, model = event.usage, f"{DRAFT if event.draft else ''}{event.model}"
                 elif isinstance(event, Failed):
                     raise Fault(event.code, event.message, event.retry_after)
         if written is None:

@@ -181,10 +181,11 @@ def _dry_run(options: "Options", settings: "Settings") -> int:
     click.echo(f"{found.lines:,} lines, {found.selected:,} records selected, {found.malformed:,} lines malformed")
     if not found.tried:
         return 0
-    click.echo(f"{found.tried - found.failed} of {found.tried} tried have a caption, after {found.seconds:.1f} s")
+    written = found.tried - found.failed
+    rate = f" ({written / found.seconds:.2g} a second)" if written else ""
+    click.echo(f"{written} of {found.tried} tried have a caption, after {found.seconds:.1f} s{rate}")
     for reason in found.reasons:
         click.echo(f"  failed: {reason}")
-    written = found.tried - found.failed
     if written and found.estimate_s is not None:
         click.echo(f"About {duration(found.estimate_s / 3600)} for all, at this pace; a long run finds a better one.")
         scale = found.selected / written

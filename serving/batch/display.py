@@ -100,7 +100,9 @@ def summarise(summary: Summary, prices: BatchSettings) -> None:
     rate = f", {fresh / summary.seconds:.3g} rows/s" if summary.seconds and fresh else ""
     lines = [f"{counts['done']:,} captions in {places.output} ({fresh:,} rows in {summary.seconds:.0f} s{rate})"]
     if counts["failed"]:
-        lines.append(f"{counts['failed']:,} rows have none; {places.errors} says why. Try them again: --retry-failed")
+        lines.append(
+            f"{counts['failed']:,} rows have none; {places.told_errors} says why. Try them again: --retry-failed"
+        )
         told = sorted(progress.codes.items(), key=lambda pair: -pair[1])
         lines += [f"  {number:,} {code}" for code, number in told]
     usage = summary.usage

@@ -10,19 +10,19 @@ import asyncio
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from serving.batch.files import Files
-from serving.batch.journal import Journal, Mark, Settled
+from serving.batch.journal import Journal, Known, Mark, Settled
 from serving.batch.pace import Gate
 from serving.batch.records import Malformed, Record, parse
 from serving.batch.selection import Selection
 from serving.batch.source import Source
-from serving.batch.work import failed, line_hash
+from serving.batch.work import failed, line_hash, record_hash
 from trendrag.errors import RequestError, StorageError, TrendragError
 
 WINDOW_ROWS = 4_096
@@ -33,8 +33,9 @@ KEEP_EVERY_S = 0.5
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-Work = Callable[[Record, bytes], Awaitable[Settled]]
-"""(record, hash of its line) → how it ended. Raises TrendragError where the run has to end."""
+Work = Callable[[Record, bytes, Known], Awaitable[Settled]]
+"""(record, hash of its line, what the journal has for it) → how it ended. Raises TrendragError where the run has to
+end."""
 
 
 @dataclass(slots=True)
@@ -130,10 +131,6 @@ class Run:
             self._thread.shutdown()
         return self.progress
 
-    async def reuse(self, key: bytes) -> Mapping[str, Any] | None:
-        """What the journal has under this key."""
-        return await self._in_thread(lambda: self._journal.written(key))
-
     # --- reading
 
     async def _feed(self, group: asyncio.TaskGroup) -> None:
@@ -190,7 +187,9 @@ class Run:
 
     async def _row(self, slot: Slot, record: Record) -> None:
         try:
-            settled = await self._work(record, slot.line)
+            alike = record_hash(record, self._id_field)
+            known = await self._in_thread(lambda: self._journal.alike(alike))
+            settled = await self._work(record, slot.line, known)
         except TrendragError:
             raise
         except Exception:  # the last line of defence: no row ends the others

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from serving.batch.places import is_url
 from serving.batch.records import Record
 from serving.fetching import ImageFetcher
 from serving.image_pool import ImagePool
@@ -69,15 +70,15 @@ class RecordImages:
             RemoteImageError, Busy: it can't be had, after several tries; another time it may.
         """
         place = self._place(record)
-        if urlsplit(place).scheme.lower() in ("http", "https"):
-            return await self._fetched(place)
+        if is_url(place.lstrip()):
+            return await self._fetched(place.strip())
         return await self._in_thread(lambda: prepare_image(self._bytes(place), self._settings))
 
     def _place(self, record: Record) -> str:
         for field in self._fields:
             value = record.fields.get(field)
             if isinstance(value, str) and value.strip():
-                return value.strip()
+                return value  # spaces and all, which names of files may begin with
         raise InvalidImage(
             f"The record names no image: {' or '.join(self._fields)} is absent or no text. --image-field names another."
         )

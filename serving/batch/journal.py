@@ -20,14 +20,20 @@ _APPLICATION = 0x7472_6261  # "trba"
 
 State = Literal["done", "failed"]
 
+RECORD_BYTES, KEY_BYTES = 8, 24
+_ALIKE = 16
+Known = Mapping[bytes, Mapping[str, Any]]
+"""key → the result of a row that is done with it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settled:
     """How one row of input ended.
 
     ``line`` is a hash of its text, so that a changed input is noticed. ``key`` names what its caption depends on
-    (record, image, prompt, model), empty where that was never known. ``result`` are the fields that are added to a
-    record that is done; of one that failed ``code``, ``reason`` and whether a person has to mend the input.
+    (record, image, prompt, note, model), and begins with the record's own ``RECORD_BYTES``; empty where the image was
+    never known. ``result`` are the fields that are added to a record that is done; of one that failed ``code`` and
+    ``reason``.
     """
 
     number: int
@@ -74,7 +80,7 @@ class Journal:
         try:
             connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
-            raise StorageError(f"{path} can't be opened: {error}.") from error
+            raise StorageError(f"{path} can't be opened ({error}). Is its folder one that you may write to?") from error
         try:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             connection.execute("BEGIN IMMEDIATE")  # taken here, kept until the end
@@ -131,10 +137,18 @@ class Journal:
                 self._connection.execute("ROLLBACK")
             raise
 
+    def _read(self, query: str, *values: object) -> list[Any]:
+        try:
+            return self._connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise StorageError(
+                f"{self._path} can't be read, or is damaged ({error}). --overwrite begins anew."
+            ) from error
+
     def told(self, name: str) -> Any:
         """What was kept under a name by ``tell``; None where nothing was."""
-        found = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return json.loads(found[0]) if found else None
+        found = self._read("SELECT value FROM meta WHERE name = ?", name)
+        return json.loads(found[0][0]) if found else None
 
     def tell(self, **values: object) -> None:
         with self._writing() as connection:
@@ -162,18 +176,23 @@ class Journal:
 
     def settled(self, first: int, last: int) -> dict[int, Settled]:
         """The rows from ``first`` to ``last``, both included, that are settled."""
-        found = self._connection.execute("SELECT * FROM rows WHERE number BETWEEN ? AND ?", (first, last))
+        found = self._read("SELECT * FROM rows WHERE number BETWEEN ? AND ?", first, last)
         return {row[0]: _settled(row) for row in found}
 
-    def written(self, key: bytes) -> Mapping[str, Any] | None:
-        """The result of a row that is done with this key, if there is one."""
-        found = self._connection.execute(
-            "SELECT result FROM rows WHERE key = ? AND state = 'done' LIMIT 1", (key,)
-        ).fetchone()
-        return json.loads(found[0]) if found else None
+    def alike(self, record: bytes) -> Known:
+        """Rows that are done with keys that begin with ``record``. Some of them where they are many: what names a
+        thousand records names none."""
+        rest = KEY_BYTES - len(record)
+        found = self._read(
+            "SELECT key, result FROM rows WHERE key BETWEEN ? AND ? AND state = 'done' LIMIT ?",
+            record + b"\0" * rest,
+            record + b"\xff" * rest,
+            _ALIKE,
+        )
+        return {key: json.loads(result) for key, result in found}
 
     def counts(self) -> dict[State, int]:
-        found = dict(self._connection.execute("SELECT state, count(*) FROM rows GROUP BY state").fetchall())
+        found = dict(self._read("SELECT state, count(*) FROM rows GROUP BY state"))
         return {"done": found.get("done", 0), "failed": found.get("failed", 0)}
 
 

@@ -27,18 +27,19 @@ class Load:
     waiting: float
 
 
-def next_limit(limit: int, in_flight: int, load: Load, most: int = MOST) -> int:
+def next_limit(limit: int, in_flight: int, load: Load, most: int = MOST, *, filled: bool = False) -> int:
     """How many to have under way from now on.
 
-    Doubles while the server asks for more (nothing waits, and the limit is what holds us); shrinks to what is
-    run and a few more where many wait. "A few" is an eighth of what is run, at least 2: the queue then outlasts the
-    time until a new request can be there.
+    Grows while the server asks for more (nothing waits, and the limit is what holds us): twofold, or by a few where its
+    queue was ``filled`` before and how much it takes is about known. Shrinks where many wait, by a quarter of those: a
+    queue that is too long for seconds costs nothing, and many that came together wait for their turn to be read only.
+    "A few" is an eighth of what is run, at least 2: the queue then outlasts the time until a new request can be there.
     """
-    few = max(2.0, load.running / 8)
+    few = max(2, round(load.running / 8))
     if load.waiting > 2 * few:
-        return max(1, min(limit, round(in_flight - load.waiting + few)))
+        return max(1, min(limit, in_flight) - round((load.waiting - few) / 4))
     if load.waiting < few / 2 and in_flight >= limit:
-        return min(most, 2 * limit)
+        return min(most, limit + few if filled else 2 * limit)
     return limit
 
 
@@ -105,8 +106,8 @@ class Pace:
     def __init__(self, fixed: int | None = None) -> None:
         self._most = fixed or MOST
         self._fixed = fixed
+        self._filled = False
         self.gate = Gate(fixed or FIRST)
-        self.load: Load | None = None
 
     def overloaded(self) -> None:
         """The server said that it has too much: half as many from now on."""
@@ -114,19 +115,21 @@ class Pace:
         self._fixed = None
 
     def seen(self, load: Load | None) -> None:
-        self.load = load
         if self._fixed is not None:
             return
         if load is None:
             self.gate.change(min(self._most, max(self.gate.limit, WITHOUT_METRICS)))
             return
-        self.gate.change(next_limit(self.gate.limit, self.gate.inside, load, self._most))
+        limit = next_limit(self.gate.limit, self.gate.inside, load, self._most, filled=self._filled)
+        self._filled = self._filled or limit < self.gate.limit
+        self.gate.change(limit)
 
     async def keep(self, url: str | None) -> None:
-        """Looks at the metrics at ``url`` twice a second, until it is cancelled."""
+        """Looks at the metrics at ``url`` twice a second, until it is cancelled. Not where the number is fixed:
+        that page costs the server time in which it would caption."""
         async with httpx2.AsyncClient(timeout=3, trust_env=False) as client:
             while True:
-                self.seen(await self._ask(client, url) if url else None)
+                self.seen(await self._ask(client, url) if url and self._fixed is None else None)
                 await asyncio.sleep(EVERY_S)
 
     async def _ask(self, client: httpx2.AsyncClient, url: str) -> Load | None:

@@ -33,7 +33,7 @@ class Plan:
 
 
 def plan(rows: int, gpu: Gpu, *, gpus: int = 1, price: float | None = None, rate: float | None = None) -> Plan:
-    """``rate``: requests a second of one GPU that you measured (`--dry-run`), in the place of the published ones.
+    """``rate``: requests a second of one GPU that you measured, in the place of the published ones.
     ``price``: of one GPU for an hour."""
     least, most = (rate, rate) if rate is not None else (gpu.least, gpu.most)
     hours = rows / (most * gpus) / 3600, rows / (least * gpus) / 3600
@@ -46,12 +46,14 @@ ASSUMPTIONS = (
     "Each further GPU adds as much (one server each, --server given for each), and images arrive as fast as that.",
     "Larger images cost more: the setting image.model_pixels allows 1,280 tokens. Longer or shorter captions too.",
     "Prices an hour are examples and change; give yours with --gpu-price. Images' transfer is not in them.",
-    "A rate of your own replaces the published ones: measure it with --dry-run, and give it with --rate.",
+    "A rate of your own replaces the published ones: run some hundred rows with --limit, and give it with --rate.",
 )
 
 
 def duration(hours: float) -> str:
-    """As a person would say it: 52 min, 3.4 h, 12 d."""
+    """As a person would say it: 40 s, 52 min, 3.4 h, 12 d."""
+    if hours < 1 / 60:
+        return f"{hours * 3600:.0f} s"
     if hours < 1:
         return f"{hours * 60:.0f} min"
     return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} d"

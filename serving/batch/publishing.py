@@ -1,59 +1,66 @@
 """The finished rows to where they belong: as Parquet, or in storage elsewhere; in one step: nobody reads half."""
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from serving.batch.output import replace
-from serving.batch.places import is_url, storage, suffixes
+from serving.batch.places import Places, is_url, reason, storage, suffixes
 from serving.batch.source import Lines
 from trendrag.errors import ConfigurationError, StorageError
 
 _ROWS = 10_000
 
 
-def publish(rows: Path, output: str) -> None:
+def publish(places: Places) -> None:
     """
     Raises:
         StorageError: it can't be written. The rows are all still there; --resume tries again.
         ConfigurationError: a package is missing, or the records have no common columns.
     """
-    if suffixes(output)[0] != ".parquet":
-        _put(rows, output)
-        return
-    folder = rows.parent if is_url(output) else Path(output).absolute().parent
-    number, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".parquet")
-    os.close(number)
-    made = Path(name)
-    try:
-        _parquet(rows, made)
-        if is_url(output):
-            _put(made, output)
+    if suffixes(places.output)[0] != ".parquet":
+        _put(places.rows, places.output)
+    else:
+        made = places.rows.with_name(f"{places.rows.name}.parquet")  # the journal's lock keeps others off it
+        try:
+            _parquet(places.rows, made)
+            if is_url(places.output):
+                _put(made, places.output)
+            else:
+                replace(made, Path(places.output))
+        finally:
+            made.unlink(missing_ok=True)
+    if is_url(places.output):
+        if places.errors.exists():
+            _put(places.errors, places.told_errors)
         else:
-            made.chmod(0o644)
-            replace(made, Path(output))
-    finally:
-        made.unlink(missing_ok=True)
+            _remove(places.told_errors)
 
 
 def _put(file: Path, output: str) -> None:
     """Object stores show a file when it is whole; other storage is given another name first."""
     system, path = storage(output)
     try:
-        parent = path.rsplit("/", 1)[0]
-        if "file" in (system.protocol if isinstance(system.protocol, tuple) else (system.protocol,)):
-            system.makedirs(parent, exist_ok=True)
+        if "file" in system.protocol:
+            system.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
             system.put_file(str(file), path + ".new")
             system.mv(path + ".new", path)
         else:
             system.put_file(str(file), path)
     except Exception as error:  # whatever a storage's client raises
         raise StorageError(
-            f"{output} can't be written ({error}). All rows are in {file}; --resume tries again."
+            f"{output} can't be written ({reason(error)}). It is all in {file}; --resume tries again."
         ) from error
+
+
+def _remove(place: str) -> None:
+    system, path = storage(place)
+    try:
+        if system.exists(path):
+            system.rm_file(path)
+    except Exception as error:  # as above
+        raise StorageError(f"{place}, of an earlier run, can't be removed ({reason(error)}).") from error
 
 
 def _parquet(rows: Path, made: Path) -> None:

@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from serving.batch.journal import Settled
+from serving.batch.journal import Known, Settled
 from serving.batch.records import Record, parse
 from serving.batch.run import Options, open_row_work
 from trendrag.errors import ConfigurationError, ModelUnavailable
@@ -38,11 +38,11 @@ class RowActor:
         )
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        rows = zip(batch["number"].tolist(), batch["text"].tolist(), batch["line"].tolist(), strict=True)
+        rows = zip(*(batch[name].tolist() for name in ("number", "text", "line", "known")), strict=True)
         settled, usage = self._loop.run_until_complete(self._settle(list(rows)))
         return {"settled": [pickle.dumps(each) for each in settled], "usage": [usage] + [b""] * (len(settled) - 1)}
 
-    async def _settle(self, rows: list[tuple[int, bytes, bytes]]) -> tuple[list[dict[str, Any]], bytes]:
+    async def _settle(self, rows: list[tuple[int, bytes, bytes, bytes]]) -> tuple[list[dict[str, Any]], bytes]:
         before = self._work.usage
         settled = await asyncio.gather(*(self._row(*row) for row in rows))
         after = self._work.usage
@@ -52,9 +52,10 @@ class RowActor:
         )
         return settled, spent.model_dump_json().encode()
 
-    async def _row(self, number: int, text: bytes, line: bytes) -> dict[str, Any]:
+    async def _row(self, number: int, text: bytes, line: bytes, known: bytes) -> dict[str, Any]:
         try:
-            return asdict(await self._work.settle(replace(parse(0, text), number=number), line))
+            record = replace(parse(0, text), number=number)
+            return asdict(await self._work.settle(record, line, _unpickled(known)))
         except Exception as error:  # noqa: BLE001  an exception would end the dataset, and with it its other rows
             return {"number": number, _STOPPED: str(error)}
 
@@ -67,7 +68,7 @@ class RayWork:
         self._options = options
         self._settings = settings
         self._folder = folder.resolve()
-        self._waiting: list[tuple[Record, bytes, asyncio.Future[Settled]]] = []
+        self._waiting: list[tuple[dict[str, Any], asyncio.Future[Settled]]] = []
         self._came = asyncio.Event()
         self._places = asyncio.Semaphore(UNDER_WAY)
         self._running: set[asyncio.Task[None]] = set()
@@ -78,13 +79,14 @@ class RayWork:
         """Rows that are worth having here: those of the datasets under way and of the next."""
         return (UNDER_WAY + 1) * DATASET_ROWS // 2
 
-    async def settle(self, record: Record, line: bytes) -> Settled:
+    async def settle(self, record: Record, line: bytes, known: Known) -> Settled:
         """
         Raises:
             ModelUnavailable: the run has to end.
         """
         future: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
-        self._waiting.append((record, line, future))
+        item = {"number": record.number, "text": record.text.encode(), "line": line, "known": pickle.dumps(known)}
+        self._waiting.append((item, future))
         self._came.set()
         return await future
 
@@ -102,13 +104,9 @@ class RayWork:
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
-    async def _send(self, rows: list[tuple[Record, bytes, "asyncio.Future[Settled]"]]) -> None:
-        futures = {record.number: future for record, _, future in rows}
-        items = [
-            {"number": record.number, "text": record.text.encode(), "line": line}
-            for record, line, future in rows
-            if not future.done()
-        ]
+    async def _send(self, rows: list[tuple[dict[str, Any], "asyncio.Future[Settled]"]]) -> None:
+        futures = {item["number"]: future for item, future in rows}
+        items = [item for item, future in rows if not future.done()]
         loop = asyncio.get_running_loop()
 
         def told(outcome: dict[str, Any], usage: bytes) -> None:
@@ -149,8 +147,12 @@ class RayWork:
             num_cpus=0.5,
         )
         for row in results.iter_rows():
-            # Of our own actors alone; Ray itself passes them on in the same way.
-            yield cast("dict[str, Any]", pickle.loads(row["settled"])), row["usage"]  # noqa: S301
+            yield _unpickled(row["settled"]), row["usage"]
+
+
+def _unpickled(data: bytes) -> Any:
+    # Between this process and its own actors alone; Ray itself passes all things on in the same way.
+    return pickle.loads(data)  # noqa: S301
 
 
 @asynccontextmanager

@@ -59,10 +59,14 @@ def parse(number: int, line: bytes) -> Record:
     except RecursionError as error:
         raise Malformed("The line is nested too deeply.") from error
     except json.JSONDecodeError as error:
-        raise Malformed(f"The line is not JSON: {error.msg} (character {error.pos + 1}).") from error
+        raise Malformed(f"The line is not JSON: {error.msg} (character {error.pos + 1}).{_hint(text)}") from error
     if not isinstance(fields, dict):
-        raise Malformed(f"The line is JSON, but no object: {type(fields).__name__}.")
+        raise Malformed(f"The line is JSON, but no object: {type(fields).__name__}.{_hint(text)}")
     return Record(number, text, fields)
+
+
+def _hint(text: str) -> str:
+    return " An array is made into lines with: jq -c '.[]'" if text.startswith("[") else ""
 
 
 def with_fields(record: Record, added: Mapping[str, object]) -> str:

@@ -1,9 +1,8 @@
 """A run from its options: what is opened, in which order, and what is refused before anything is asked or written."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,14 +13,14 @@ from serving.batch.files import Files
 from serving.batch.fleet import open_fleet
 from serving.batch.images import ImageCache, RecordImages
 from serving.batch.journal import Held, Journal, State
-from serving.batch.places import is_url, stem, suffixes
+from serving.batch.places import Places, exists, is_url, same, suffixes
 from serving.batch.records import Malformed, Record, parse
 from serving.batch.selection import SYNTHETIC, Selection, compiled
 from serving.batch.source import Folder, Source, open_source
 from serving.batch.work import RowWork, line_hash
 from serving.fetching import ImageFetcher
 from serving.image_pool import ImagePool, cores_for_images
-from trendrag.errors import RequestError
+from trendrag.errors import RequestError, StorageError
 from trendrag.settings import Settings
 from trendrag.types import Usage
 
@@ -53,44 +52,8 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Where a run writes. ``rows`` is the file that grows; where that is not ``output`` itself (Parquet, storage
-    elsewhere), the output is made of it at the end."""
-
-    output: str
-    rows: Path
-    errors: Path
-    journal: Path
-
-    @property
-    def published(self) -> bool:
-        return self.output != str(self.rows)
-
-    @classmethod
-    def of(cls, options: Options, settings: Settings) -> "Places":
-        kind, packed = suffixes(options.output)
-        if kind not in (".jsonl", ".ndjson", ".json", ".parquet"):
-            raise RequestError(f"{options.output}: output is written as .jsonl (also .gz, .zst) or .parquet.")
-        if kind == ".parquet" and packed:
-            raise RequestError(f"{options.output}: Parquet is packed within; leave {packed} out.")
-        away = is_url(options.output)
-        if away:
-            name = hashlib.sha256(options.output.encode()).hexdigest()[:16]
-            beside = str(settings.data_dir / "batch" / name)
-        else:
-            beside = stem(options.output)
-        folder = Path(beside).parent
-        if away:
-            folder.mkdir(parents=True, exist_ok=True)
-        elif not folder.is_dir():
-            raise RequestError(f"There is no folder {folder} to write to.")
-        rows = Path(f"{beside}.rows.jsonl{packed}") if away or kind == ".parquet" else Path(options.output)
-        return cls(options.output, rows, Path(f"{beside}.errors.jsonl"), Path(f"{beside}.journal"))
-
-
-@dataclass(frozen=True, slots=True)
 class Summary:
-    """``counts`` are of all runs on this output; ``usage`` and ``seconds`` of this one."""
+    """``counts`` are of all runs on this output; ``usage`` and ``seconds`` of this one, from its first row on."""
 
     progress: Progress
     counts: dict[State, int]
@@ -116,9 +79,8 @@ async def run(options: Options, settings: Settings, watch: Callable[[Watched], A
         TrendragError: what can't be, or what ended it; the message says how to go on.
     """
     source, selection = prepared(options, settings)
-    places = Places.of(options, settings)
+    places = Places.of(options.output, settings.data_dir)
     _refuse_itself(options, places)
-    began = asyncio.get_running_loop().time()
     async with opened_work(options, settings, source) as (work, width):
         with _journal(places, options) as journal:
             _agree(journal, options, settings, work, selection)
@@ -132,11 +94,11 @@ async def run(options: Options, settings: Settings, watch: Callable[[Watched], A
                     source, selection, journal, files, work.settle, width,
                     retry=options.mode == "retry", id_field=options.id_field,
                 )  # fmt: skip
-                if isinstance(work, RowWork):
-                    work.reuse = engine.reuse
                 if watch is not None:
                     watch(Watched(engine.progress, source, lambda: work.usage, limit))
+                began = asyncio.get_running_loop().time()
                 progress = await engine.run()
+                seconds = asyncio.get_running_loop().time() - began
                 files.finish()
             except BaseException:
                 files.abandon()
@@ -144,8 +106,7 @@ async def run(options: Options, settings: Settings, watch: Callable[[Watched], A
             if places.published:
                 from serving.batch.publishing import publish  # noqa: PLC0415  not needed for --help
 
-                await asyncio.to_thread(publish, places.rows, options.output)
-            seconds = asyncio.get_running_loop().time() - began
+                await asyncio.to_thread(publish, places)
             return Summary(progress, journal.counts(), work.usage, seconds, places)
 
 
@@ -199,11 +160,8 @@ def _folder_of(place: str) -> Path:
 
 
 def _refuse_itself(options: Options, places: Places) -> None:
-    with suppress(OSError):
-        if not is_url(options.input) and any(
-            path.exists() and path.samefile(options.input) for path in (places.rows, places.errors)
-        ):
-            raise RequestError("The input and the output are one file. Name another output.")
+    if any(same(options.input, str(place)) for place in (places.output, places.rows, places.errors, places.journal)):
+        raise RequestError("The input and the output are one file. Name another output.")
 
 
 @contextmanager
@@ -213,18 +171,18 @@ def _journal(places: Places, options: Options) -> Any:
     Raises:
         RequestError: there is an output already, or none to go on with; another run is on it.
     """
-    there = places.journal.exists()
-    if options.mode == "new" and (there or places.rows.exists() or (not places.published and _exists(places.output))):
+    there, made = places.journal.exists(), places.rows.exists() or exists(places.output)
+    if options.mode == "new" and (there or made):
         raise RequestError(
             f"{places.output} is there already. Go on with --resume or --retry-failed; --overwrite begins anew."
         )
-    if options.mode in ("resume", "retry") and not there and places.rows.exists():
+    if options.mode in ("resume", "retry") and made and not there:
         raise RequestError(
             f"{places.output} is there, but not its journal {places.journal}: what it holds is not known. --overwrite "
             "begins anew."
         )
-    with ExitStack() as stack:
-        if options.mode == "overwrite" and there:
+    if options.mode == "overwrite":
+        if there:
             # Opened first: a run that is under way must not lose its files.
             try:
                 Journal.open(places.journal).close()
@@ -232,18 +190,13 @@ def _journal(places: Places, options: Options) -> Any:
                 raise
             except RequestError:
                 pass  # no journal, or a damaged one
-            for path in (places.rows, places.errors, *_parts(places.journal)):
+        for path in (places.rows, places.errors, *_parts(places.journal)):
+            try:
                 path.unlink(missing_ok=True)
-        elif options.mode == "overwrite":
-            places.rows.unlink(missing_ok=True)
-            places.errors.unlink(missing_ok=True)
-        journal = Journal.open(places.journal)
-        stack.callback(journal.close)
+            except OSError as error:
+                raise StorageError(f"{path} can't be removed: {error.strerror or error}.") from error
+    with closing(Journal.open(places.journal)) as journal:
         yield journal
-
-
-def _exists(place: str) -> bool:
-    return not is_url(place) and Path(place).exists()
 
 
 def _parts(journal: Path) -> list[Path]:
@@ -271,7 +224,11 @@ def _agree(journal: Journal, options: Options, settings: Settings, work: Any, se
         return
     other = [name for name in now if before.get(name) != now[name]]
     if other:
-        told = ", ".join(f"{name} (was {before.get(name)!r}, is {now[name]!r})" for name in other)
+        # Of prompt, length and sampling only a hash is known.
+        told = ", ".join(
+            "prompt or sampling" if name == "prompt" else f"{name} (was {before.get(name)!r}, is {now[name]!r})"
+            for name in other
+        )
         raise RequestError(
             f"This output was begun with other options: {told}. Give the same, or another output; --overwrite begins "
             "anew."
@@ -326,7 +283,7 @@ async def probe(options: Options, settings: Settings, rows: int) -> Probe:
     lines, selected, malformed, tried = await asyncio.to_thread(_counted, source, selection, rows)
     async with opened_work(options, settings, source) as (work, _):
         began = asyncio.get_running_loop().time()
-        settled = await asyncio.gather(*(work.settle(record, line) for record, line in tried))
+        settled = await asyncio.gather(*(work.settle(record, line, {}) for record, line in tried))
         seconds = asyncio.get_running_loop().time() - began
     bad = [each for each in settled if each.state == "failed"]
     reasons = tuple(dict.fromkeys(str(each.result["reason"]) for each in bad))

@@ -6,7 +6,6 @@ import gzip
 import io
 import json
 import math
-import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import date, datetime, time
@@ -14,7 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
 
-from serving.batch.places import is_url, open_bytes, size_of, suffixes
+from serving.batch.places import is_url, open_bytes, reason, size_of, suffixes
 from serving.batch.records import MAX_LINE_BYTES
 from trendrag.errors import ConfigurationError, RequestError
 
@@ -79,10 +78,8 @@ class Lines:
                             while (rest := stream.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
                                 pass
                         yield line.rstrip(b"\r\n")
-            except (OSError, EOFError, zlib.error) as error:
-                raise RequestError(
-                    f"{self._place} can't be read beyond line {number}: {getattr(error, 'strerror', None) or error}"
-                ) from error
+            except Exception as error:  # damaged, cut, or whatever a storage's client raises
+                raise RequestError(f"{self._place} can't be read beyond line {number}: {reason(error)}") from error
 
 
 def _unpacked(file: Any, packed: str) -> Any:
@@ -172,8 +169,7 @@ class Parquet:
         return self._given / self._rows if self._rows else None
 
     def lines(self) -> Iterator[bytes]:
-        import pyarrow  # noqa: PLC0415  as above
-        from pyarrow import parquet  # noqa: PLC0415
+        from pyarrow import parquet  # noqa: PLC0415  as above
 
         with closing(open_bytes(self._place)) as file:
             try:
@@ -183,7 +179,7 @@ class Parquet:
                     for row in batch.to_pylist():
                         self._given += 1
                         yield json.dumps(_plain(row), ensure_ascii=False).encode("utf-8", "replace")
-            except (pyarrow.ArrowException, OSError) as error:
+            except Exception as error:  # as above
                 raise RequestError(f"{self._place} can't be read beyond row {self._given}: {error}") from error
 
 

@@ -14,11 +14,18 @@ from tests.batch.model_server import ModelServer
 
 
 async def start(folder: Path, server: ModelServer, *options: str) -> asyncio.subprocess.Process:
+    places = str(folder / "in.jsonl"), str(folder / "out.jsonl")
+    return await start_at(places, environment(folder, server), *options)
+
+
+async def start_at(places: tuple[str, str], settings: dict[str, str], *options: str) -> asyncio.subprocess.Process:
+    """From the first place to the second, with ``settings`` from the environment alone."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TRENDRAG_")}
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", "from trendrag.cli import main; main()", "batch"),
-        *(str(folder / "in.jsonl"), str(folder / "out.jsonl"), *options),
-        env=clean | environment(folder, server),
+        *places,
+        *options,
+        env=clean | settings,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

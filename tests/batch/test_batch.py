@@ -3,16 +3,24 @@
 import asyncio
 import json
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pyarrow
 import pytest
+from langchain_core.runnables import RunnableGenerator
+from pyarrow import parquet
 
 from serving.batch import fleet
-from serving.batch.captions import Wishes
-from serving.batch.run import Options, Places, probe
+from serving.batch.captions import ChainCaptioner, Wishes
+from serving.batch.places import Places
+from serving.batch.run import Options, probe
+from serving.images import prepare_image
 from tests.batch.archive import bare, batch, caption, captions_of, names, pictures, read, record, settings_for, write
-from tests.batch.model_server import ModelServer, serving
-from trendrag.errors import ModelUnavailable, RequestError, TrendragError
+from tests.batch.model_server import ModelServer, picture, serving
+from trendrag.errors import ModelUnavailable, RequestError, StorageError, TrendragError
+from trendrag.settings import ImageSettings
+from trendrag.types import CandidateDone, CaptionEvent, CaptionRequest, Done, Timings, Usage
 
 
 async def test_every_selected_record_gets_a_caption_in_input_order_and_keeps_its_fields(tmp_path: Path) -> None:
@@ -194,6 +202,21 @@ async def test_an_output_that_somebody_cut_or_removed_is_made_again_without_the_
     assert set(server.calls.values()) == {1}
 
 
+async def test_a_damaged_journal_ends_the_run_and_not_its_rows(tmp_path: Path) -> None:
+    pictures(tmp_path / "photos", 2)
+    write(tmp_path / "in.jsonl", [record(0), record(1)])
+    async with serving() as server:
+        await batch(tmp_path, server, limit=1)
+        with (tmp_path / "out.journal").open("r+b") as file:
+            file.seek(4096)  # SQLite's own page stays, and says that it is ours
+            file.write(b"\x55" * (os.fstat(file.fileno()).st_size - 4096))
+        with pytest.raises(StorageError, match="damaged"):
+            await batch(tmp_path, server, mode="resume")
+        assert len(read(tmp_path / "out.jsonl")) == 1
+        await batch(tmp_path, server, mode="overwrite")
+    assert list(captions_of(tmp_path / "out.jsonl")) == ["r0", "r1"]
+
+
 async def test_what_was_written_beyond_the_mark_is_cut_off(tmp_path: Path) -> None:
     pictures(tmp_path / "photos", 4)
     write(tmp_path / "in.jsonl", [record(number) for number in range(4)])
@@ -320,6 +343,50 @@ async def test_a_folder_of_images_makes_its_own_records(tmp_path: Path) -> None:
     assert captions_of(tmp_path / "out.jsonl") == expected
 
 
+async def test_odd_names_in_a_folder_are_names_and_no_addresses(tmp_path: Path) -> None:
+    odd = [" lead.jpg", "a\nb.jpg", "http:x.jpg", "https:__y.JPG", "-dash.jpeg", ".hidden.jpg", "\udcff.jpg"]
+    (tmp_path / "photos").mkdir()
+    for number, name in enumerate(odd):
+        (tmp_path / "photos" / name).write_bytes(picture(number))
+    (tmp_path / "photos" / "gone.jpg").symlink_to("nowhere")
+    (tmp_path / "photos" / "loop").symlink_to(".")
+    async with serving() as server:
+        await batch(tmp_path, server, input=str(tmp_path / "photos"))
+    assert captions_of(tmp_path / "out.jsonl") == {name: caption(number) for number, name in enumerate(odd)}
+
+
+async def test_a_record_twice_is_asked_for_once_even_while_it_is_under_way(tmp_path: Path) -> None:
+    pictures(tmp_path / "photos", 2)
+    write(tmp_path / "in.jsonl", [record(0), record(1), *[record(0)] * 30, record(0, id="another")])
+    async with serving(ModelServer(delay_s=0.2)) as server:
+        summary = await batch(tmp_path, server, concurrency=8)
+    assert summary.counts == {"done": 33, "failed": 0}
+    assert sorted(server.calls.values()) == [1, 2]  # one of the two pictures is that of two records
+    assert summary.usage.completion_tokens == 30
+
+
+async def test_a_record_twice_whose_first_fails_is_tried_for_each(tmp_path: Path) -> None:
+    pictures(tmp_path / "photos", 1)
+    write(tmp_path / "in.jsonl", [record(0)] * 3)
+    async with serving(ModelServer(delay_s=0.1, status=lambda _: 400)) as server:
+        assert (await batch(tmp_path, server)).counts == {"done": 0, "failed": 3}
+
+
+async def test_what_the_embedded_engine_wrote_is_told_as_its_draft() -> None:
+    draft = CandidateDone(candidate=0, text="A draft.", trend_ids=(), confidence=None)
+    done = Done(usage=Usage(), timings=Timings(total=1.0), snapshot_id=None, model="small", draft=True)
+
+    async def events(_: AsyncIterator[CaptionRequest]) -> AsyncIterator[CaptionEvent]:
+        yield draft
+        yield done
+
+    async def there() -> None: ...
+
+    captioner = ChainCaptioner(RunnableGenerator(events), "small", Wishes(), there)
+    image = prepare_image(picture(1), ImageSettings())
+    assert (await captioner.caption(captioner.asked(image, None))).model == "embedded-draft/small"
+
+
 async def test_a_dry_run_counts_tries_and_writes_nothing(tmp_path: Path) -> None:
     pictures(tmp_path / "photos", 5)
     records = [record(number) for number in range(5)]
@@ -344,6 +411,13 @@ async def test_a_dry_run_counts_tries_and_writes_nothing(tmp_path: Path) -> None
         ({"wishes": Wishes("no-such-prompt")}, "prompt"),
         ({"wishes": Wishes("describe", trends=True)}, "--with-trends"),
         ({"output": "in.jsonl", "mode": "overwrite"}, "one file"),
+        ({"output": "link.jsonl", "mode": "overwrite"}, "one file"),
+        ({"input": "in.parquet", "output": "in.parquet", "mode": "overwrite"}, "one file"),
+        ({"output": "made.parquet"}, "is there already"),
+        ({"output": "made.parquet", "mode": "resume"}, "not its journal"),
+        ({"output": "folder.jsonl", "mode": "overwrite"}, "can't be removed"),
+        ({"output": "../../../../../../../../proc/out.jsonl"}, "may write"),
+        ({"images": Path("/no/such/folder")}, "no folder of images"),
     ],
 )
 async def test_what_can_not_be_is_said_before_anything_is_written(
@@ -351,13 +425,17 @@ async def test_what_can_not_be_is_said_before_anything_is_written(
 ) -> None:
     write(tmp_path / "in.jsonl", [record(0)])
     (tmp_path / "in.csv").write_text("a,b\n")
-    before = (tmp_path / "in.jsonl").read_bytes()
+    (tmp_path / "link.jsonl").symlink_to("in.jsonl")
+    for name in ("in.parquet", "made.parquet"):
+        parquet.write_table(pyarrow.table({"id": [1]}), tmp_path / name)
+    before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
+    (tmp_path / "folder.jsonl").mkdir()
     given = {key: str(tmp_path / str(value)) if key in ("input", "output") else value for key, value in options.items()}
     async with serving() as server:
         with pytest.raises(TrendragError, match=says):
             await batch(tmp_path, server, **given)
-    assert (tmp_path / "in.jsonl").read_bytes() == before
-    assert names(tmp_path) <= {"in.jsonl", "in.csv", "out.journal"}
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+    assert names(tmp_path) - {"folder.jsonl", "out.journal"} == before.keys()
 
 
 async def test_own_prompts_are_sent_with_the_note(tmp_path: Path) -> None:
@@ -373,8 +451,7 @@ async def test_own_prompts_are_sent_with_the_note(tmp_path: Path) -> None:
 
 
 def test_the_files_of_a_run_stand_beside_its_output(tmp_path: Path) -> None:
-    settings = settings_for(tmp_path, ModelServer(port=8001))
     for name in ("out.jsonl", "out.jsonl.gz", "out.parquet"):
-        places = Places.of(Options(input="x", output=str(tmp_path / name)), settings)
+        places = Places.of(str(tmp_path / name), tmp_path / "var")
         assert places.errors == tmp_path / "out.errors.jsonl"
         assert places.journal == tmp_path / "out.journal"

@@ -16,7 +16,7 @@ def test_the_plan_is_rows_by_rate_and_states_what_it_assumes() -> None:
     made = plan(36_000, GPUS[1], gpus=2, price=2.0, rate=5.0)
     assert made.hours == (1.0, 1.0)
     assert made.cost == (4.0, 4.0)
-    assert [duration(hours) for hours in (0.5, 3.44, 96)] == ["30 min", "3.4 h", "4.0 d"]
+    assert [duration(hours) for hours in (0.01, 0.5, 3.44, 96)] == ["36 s", "30 min", "3.4 h", "4.0 d"]
     said = CliRunner().invoke(batch, ["--plan", "1000000", "--gpu", "A100", "--gpus", "4", "--gpu-price", "1"])
     assert said.exit_code == 0
     assert "4 × A100" in said.output

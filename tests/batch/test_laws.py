@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from serving.batch import engine
 from serving.batch.engine import Run
 from serving.batch.files import Files
-from serving.batch.journal import Journal, Settled
+from serving.batch.journal import Journal, Known, Settled
 from serving.batch.records import Record
 from serving.batch.selection import Selection, compiled
 from serving.batch.work import failed
@@ -81,7 +81,7 @@ async def once(
     files = None
     try:
 
-        async def work(record: Record, line: bytes) -> Settled:
+        async def work(record: Record, line: bytes, known: Known) -> Settled:
             asked[record.number] += 1
             await asyncio.sleep(0)
             for _ in range(record.number * 7 % 5):  # so that they don't end in order

@@ -17,13 +17,18 @@ from tests.batch.model_server import ModelServer, serving
         (1, 1, Load(1, 0), 2),
         (8, 3, Load(3, 0), 8),  # it is the images that hold us
         (32, 32, Load(30, 2), 32),  # just full
-        (64, 64, Load(32, 32), 36),  # half of it only waits
+        (64, 64, Load(32, 32), 57),  # half of it only waits
         (64, 20, Load(200, 500), 1),  # others have filled it
         (250, 250, Load(250, 0), 256),
     ],
 )
 def test_the_limit_follows_the_servers_queue(limit: int, in_flight: int, load: Load, then: int) -> None:
     assert next_limit(limit, in_flight, load) == then
+
+
+def test_where_the_queue_was_full_before_the_limit_grows_by_a_few() -> None:
+    assert next_limit(32, 32, Load(32, 0), filled=True) == 36
+    assert next_limit(32, 20, Load(20, 0), filled=True) == 32
 
 
 def test_the_queue_is_read_over_all_engines() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.batch.records import ADDED, Malformed, parse, with_fields
+from serving.batch.records import ADDED, MAX_LINE_BYTES, Malformed, parse, with_fields
 
 KEYS = st.text(max_size=8) | st.sampled_from(ADDED)
 VALUES = st.recursive(
@@ -39,6 +39,7 @@ def test_every_other_field_stays_and_in_its_order(fields: dict[str, Any], ascii_
     [
         '"n": 123456789012345678901234567890.10',
         '"n": 1e400',
+        '"n": NaN, "m": -Infinity',
         '"n": ' + "9" * 6000,
         '"n": 1.0E+2',
         '"a": 1, "a": 2',
@@ -66,6 +67,9 @@ def test_a_byte_order_mark_at_the_start_is_none_of_the_record() -> None:
         (b'{"id": 1', "not JSON"),
         (b"\xff{}", "UTF-8"),
         (b"[1]", "no object"),
+        (b"[", "jq -c"),
+        (b'{"id": 1}\0', "not JSON"),
+        (b'{"id": "' + b"x" * MAX_LINE_BYTES + b'"}', "MiB"),
         (b'"text"', "no object"),
         (b"[" * 100_000, "deep"),
         (b'{"id": 1} {"id": 2}', "not JSON"),
