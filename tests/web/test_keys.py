@@ -121,6 +121,11 @@ def test_a_key_that_is_no_good_any_more_is_said_to_be_and_not_sent_again(page: P
     expect(field(page)).to_be_focused()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert findings(page) == []
+    # What is asked for without it does not hide the reason.
+    page.get_by_role("link", name="History").click()
+    expect(page.get_by_role("alert").filter(has_text="needs an API key")).to_be_visible()
+    expect(page.get_by_role("region", name="This server asks")).to_contain_text("was revoked")
+    page.get_by_role("link", name="Caption", exact=True).click()
     # The photo and the note are still there for the next key.
     enter(page, guarded.new_key("next"))
     expect(field(page)).to_be_hidden()

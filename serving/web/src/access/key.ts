@@ -42,6 +42,7 @@ export function forgetKey(): void {
 /** The server refused a request that went with `key`. That is not sent again, for wrong ones are counted. */
 export function keyRefused(key: string | null, wanted: Wanted): void {
   if (key !== access.get().key) return; // another one is in use by now
+  if (key === null && access.get().wanted) return; // asked for already, perhaps with a better reason
   forgetKey();
   access.update({ wanted });
 }
