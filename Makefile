@@ -57,7 +57,7 @@ vllm-env: .venv/dev.stamp ## build the CPU environment of a real vLLM server und
 	$(BIN)/python tests/vllm/environment.py
 
 .PHONY: test-vllm
-test-vllm: vllm-env models ## run the suite against a real vLLM server on the CPU
+test-vllm: vllm-env models web ## run the suite, the page in Chromium too, against a real vLLM server on the CPU
 	TRENDRAG_TEST_VLLM=1 $(PYTEST) tests/vllm
 
 .PHONY: test-services
@@ -108,6 +108,10 @@ bench-judge: vllm-env ## measure what the model's last look at trends costs, int
 .PHONY: bench-serving
 bench-serving: .venv/dev.stamp models ## measure what the service adds to a model server, into benchmarks/serving.md (half an hour)
 	$(BIN)/python -m benchmarks.serving
+
+.PHONY: bench-web
+bench-web: .venv/dev.stamp web ## measure the page's frames while captions stream (a minute; needs Chromium)
+	$(BIN)/python -m benchmarks.page
 
 .PHONY: bench-batch
 bench-batch: .venv/dev.stamp ## measure what `trendrag batch` makes of a server's pace, into benchmarks/batch.md (ARGS=--vllm: a real vLLM)

@@ -80,7 +80,7 @@ async def _once(request: Request, key: str, answer: Handler) -> Response:
         message = "The first request with this Idempotency-Key is still being answered. Wait, then send this one again."
         raise HttpError(409, "in_progress", message, retry_after=2)
     if found is not None:
-        return Response(found.body, found.status, {REPLAYED: "true"}, found.kind)
+        return Response(found.body, found.status, {**found.headers, REPLAYED: "true"}, found.kind)
     claim = _Claim(state, owner, key)
     try:
         async with claim.held():
@@ -91,7 +91,7 @@ async def _once(request: Request, key: str, answer: Handler) -> Response:
     if isinstance(response, StreamingResponse):
         response.body_iterator = claim.recorded(response, response.body_iterator)
     else:
-        await claim.conclude(response.status_code, _kind(response), bytes(response.body))
+        await claim.conclude(response.status_code, response, bytes(response.body))
     return response
 
 
@@ -133,16 +133,15 @@ class _Claim:
             await asyncio.shield(self.give_up())
             raise
         body = b"".join(parts)
-        await self.conclude(
-            response.status_code if size <= MAX_KEPT_BYTES and _good(body) else 500, _kind(response), body
-        )
+        await self.conclude(response.status_code if size <= MAX_KEPT_BYTES and _good(body) else 500, response, body)
 
-    async def conclude(self, status: int, kind: str, body: bytes) -> None:
+    async def conclude(self, status: int, response: Response, body: bytes) -> None:
         if not 200 <= status < 300:
             await self.give_up()
             return
         with suppress(StorageError):  # the answer is there all the same
-            await self._state.idempotency.keep(self._owner, self._key, Kept(status, kind, body))
+            kept = Kept(status, _kind(response), body, _others(response))
+            await self._state.idempotency.keep(self._owner, self._key, kept)
 
     async def give_up(self) -> None:
         with suppress(StorageError):  # the claim runs out
@@ -156,6 +155,12 @@ def _good(stream: bytes) -> bool:
 
 def _kind(response: Response) -> str:
     return response.headers.get("content-type", "application/json")
+
+
+def _others(response: Response) -> dict[str, str]:
+    """Headers that the routes gave the answer, such as the id that the history has it under; what every answer gets
+    comes later. Those of the body are made anew with it."""
+    return {name: value for name, value in response.headers.items() if name not in {"content-type", "content-length"}}
 
 
 def _fingerprint(request: Request, body: bytes) -> str:

@@ -4,6 +4,7 @@ The first request with a key claims it and keeps the claim alive while it runs; 
 comes meanwhile is told so; who comes with another request under the same key is refused.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,6 +17,13 @@ from trendrag.errors import KeyReused
 
 KEEP = timedelta(days=1)
 _PRUNED_AT_ONCE = 200
+_ANSWER = (
+    IdempotentRow.fingerprint,
+    IdempotentRow.status,
+    IdempotentRow.kind,
+    IdempotentRow.headers,
+    IdempotentRow.body,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +33,7 @@ class Kept:
     status: int
     kind: str
     body: bytes
+    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +67,14 @@ class Idempotency:
             claiming = dialect.insert(IdempotentRow).values(row).on_conflict_do_nothing().returning(IdempotentRow.key)
             if (await connection.execute(claiming)).one_or_none() is not None:
                 return None
-            columns = (IdempotentRow.fingerprint, IdempotentRow.status, IdempotentRow.kind, IdempotentRow.body)
-            found = (await connection.execute(select(*columns).where(mine))).one_or_none()
+            found = (await connection.execute(select(*_ANSWER).where(mine))).one_or_none()
         if found is None:  # given up between the two statements
             return UnderWay()
         if found.fingerprint != fingerprint:
             raise KeyReused("This Idempotency-Key came with another request before. Use a new key for a new request.")
-        return UnderWay() if found.status is None else Kept(found.status, found.kind, found.body)
+        if found.status is None:
+            return UnderWay()
+        return Kept(found.status, found.kind, found.body, found.headers or {})
 
     async def renew(self, owner: str, key: str, until: datetime) -> None:
         mine = and_(IdempotentRow.owner == owner, IdempotentRow.key == key, IdempotentRow.status.is_(None))
@@ -74,7 +84,12 @@ class Idempotency:
     async def keep(self, owner: str, key: str, answer: Kept) -> None:
         """The answer to the claimed request, for `KEEP` from its beginning."""
         mine = and_(IdempotentRow.owner == owner, IdempotentRow.key == key, IdempotentRow.status.is_(None))
-        values = {"status": answer.status, "kind": answer.kind, "body": answer.body}
+        values = {
+            "status": answer.status,
+            "kind": answer.kind,
+            "headers": dict(answer.headers),
+            "body": answer.body,
+        }
         async with self._database.begin() as connection:
             await connection.execute(update(IdempotentRow).where(mine).values(values))
 

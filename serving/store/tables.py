@@ -125,7 +125,7 @@ class JobRow(Base):
 
 class IdempotentRow(Base):
     """The answer to a request that carried an Idempotency-Key, for its repetitions. ``status`` is None while the first
-    one is under way, ``kind`` is the body's media type."""
+    one is under way, ``kind`` is the body's media type, ``headers`` the others that came with it, by name."""
 
     __tablename__ = "idempotent"
     __table_args__ = (Index("idempotent_created", "created_at"),)
@@ -135,6 +135,7 @@ class IdempotentRow(Base):
     fingerprint: Mapped[str] = mapped_column(String(64))
     status: Mapped[int | None]
     kind: Mapped[str | None] = mapped_column(String(100))
+    headers: Mapped[dict[str, str] | None] = mapped_column(JSON)
     body: Mapped[bytes | None] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     leased_until: Mapped[datetime] = mapped_column(UtcDateTime)

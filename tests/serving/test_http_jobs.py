@@ -119,12 +119,22 @@ def test_a_request_sent_again_is_answered_as_before_and_not_written_again(
     first, second = ask(path, "k"), ask(path, "k")
     assert (first.status_code, second.status_code) == (200, 200)
     assert second.content == first.content
-    assert second.headers["content-type"] == first.headers["content-type"]
+    for name in ("content-type", "x-caption-id", "x-history"):
+        assert second.headers[name] == first.headers[name]
     assert "idempotency-replayed" not in first.headers
     assert second.headers["idempotency-replayed"] == "true"
     assert len(service.requests) == 1
     assert ask(path, "other").content
     assert len(service.requests) == 2
+
+
+def test_what_is_repeated_can_be_kept_and_judged(ask: Ask, client: TestClient) -> None:
+    ask(STREAM, "k")
+    route = f"/api/v1/history/{ask(STREAM, 'k').headers['x-caption-id']}/candidates/0"
+    assert client.put(f"{route}/favourite").status_code == 204
+    assert client.put(f"{route}/feedback", json={"verdict": "like", "edited": "Mine."}).is_success
+    (kept,) = client.get("/api/v1/history").json()["items"]
+    assert (kept["captions"][0]["favourite"], kept["captions"][0]["edited"]) == (True, "Mine.")
 
 
 def test_a_key_for_another_request_is_refused(ask: Ask) -> None:

@@ -17,7 +17,7 @@ from trendrag.errors import KeyReused
 from trendrag.settings import Settings
 
 SOON = NOW + timedelta(seconds=30)
-ANSWER = Kept(200, "application/json", b'{"status":"success"}')
+ANSWER = Kept(200, "application/json", b'{"status":"success"}', {"x-caption-id": "a1"})
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Captions while they are written, and what becomes of them when something goes wrong, with a model that is told what
 to say and when."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,9 +11,10 @@ import pytest
 from playwright.sync_api import Dialog, Page, expect
 
 from tests.fakes import make_trend
+from tests.web.browsing import DESKTOP, PHONE
 from tests.web.desk import PHOTO, ask, card, compose, finished, open_desk, said
 from tests.web.looking import findings, shifts
-from tests.web.servers import ScriptedModel, Server, data_dir, running, scripted_model
+from tests.web.servers import ROOT, ScriptedModel, Server, data_dir, running, scripted_model
 from trendrag.types import Evidence, Trend
 
 NOTE = "slow coffee on a rainy morning"
@@ -134,6 +136,50 @@ def test_a_page_that_is_reloaded_goes_on_with_its_stream(desk: Page, shared_mode
     expect(desk.get_by_role("list", name="Your captions").get_by_text("".join(WORDS)).first).to_be_visible()
 
 
+# The first stream's answer comes whole from the server, and the page never hears of it.
+_HOLD_BACK = """
+const real = window.fetch;
+window.fetch = async (...asked) => {
+  const answer = await real(...asked);
+  if (!String(asked[0]).includes("/caption/stream") || sessionStorage.getItem("held")) return answer;
+  await answer.text();
+  sessionStorage.setItem("held", "yes");
+  document.documentElement.dataset.held = "yes";
+  return new Promise(() => undefined);
+};
+"""
+
+
+def test_an_answer_that_was_finished_behind_a_page_that_left_is_given_again_and_can_be_kept(
+    desk: Page, shared_model: ScriptedModel
+) -> None:
+    desk.add_init_script(_HOLD_BACK)
+    desk.reload()
+    shared_model.says(*WORDS)
+    compose(desk, NOTE)
+    expect(desk.locator("html[data-held]")).to_be_attached()
+    shared_model.says("Something ", "else.")
+    with desk.expect_response(lambda answer: "/caption/stream" in answer.url and answer.ok) as again:
+        desk.reload()
+    assert again.value.headers["idempotency-replayed"] == "true"
+    assert said(finished(desk)) == "".join(WORDS)
+    for button in ("Good", "Favourite"):
+        with desk.expect_response(lambda answer: answer.request.method == "PUT") as saved:
+            card(desk).get_by_role("button", name=button, exact=True).click()
+        assert saved.value.ok
+    card(desk).get_by_role("button", name="Edit").click()
+    card(desk).get_by_label("Your caption").fill("As I would say it.")
+    with desk.expect_response(lambda answer: answer.request.method == "PUT") as saved:
+        card(desk).get_by_role("button", name="Save").click()
+    assert saved.value.ok
+    desk.get_by_role("link", name="History").click()
+    entry = desk.get_by_role("list", name="Your captions").get_by_role("article")
+    expect(entry).to_have_count(1)
+    expect(entry.get_by_text("As I would say it.")).to_be_visible()
+    expect(entry.get_by_text("Liked")).to_be_visible()
+    expect(entry.get_by_role("button", name="Favourite: caption 1")).to_have_attribute("aria-pressed", "true")
+
+
 def test_with_the_keyboard_alone(desk: Page, shared_model: ScriptedModel) -> None:
     shared_model.says(*WORDS)
     desk.get_by_label("Choose a photo").set_input_files(PHOTO)  # the system's dialog is no page
@@ -164,6 +210,29 @@ def tab_to(page: Page, name: str) -> None:
             assert here[1] != "none", f"{name} has the focus, and nothing shows it"
             return
     raise AssertionError(f"Tab never comes to {name}")
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desk", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_as_many_captions_as_the_api_writes(
+    desk: Page, shared_model: ScriptedModel, size: dict[str, int], scheme: str
+) -> None:
+    offered = desk.get_by_role("group", name="Captions").get_by_role("radio")
+    described = json.loads((ROOT / "docs" / "openapi.json").read_text("utf-8"))
+    most = described["components"]["schemas"]["CaptionBody"]["properties"]["candidates"]["maximum"]
+    expect(offered).to_have_count(most)
+    desk.set_viewport_size(size)  # type: ignore[arg-type]  # a TypedDict, which a plain dict fits
+    desk.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    assert findings(desk) == []
+    shared_model.says(*WORDS)
+    compose(desk, NOTE, count=most)
+    for number in range(1, most + 1):
+        assert said(finished(desk, number)) == "".join(WORDS)
+    assert desk.evaluate("document.documentElement.scrollWidth") <= size["width"]
+    assert findings(desk) == []
+    card(desk, most).get_by_title("Why this word?").click()
+    expect(desk.get_by_role("dialog").get_by_role("heading", name="slow coffee")).to_be_visible()
+    assert findings(desk) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,6 +1,7 @@
 /** The frame: header with tabs, and the view that the address names. */
 import { useEffect } from "react";
 
+import { KeyKept, KeyPanel } from "./access/KeyPanel";
 import { CaptionView } from "./caption/CaptionView";
 import { HistoryView } from "./history/HistoryView";
 import { TrendsView } from "./trends/TrendsView";
@@ -23,6 +24,7 @@ export function App() {
           <Logo />
           <span className="brand-name">TrendRAG</span>
         </a>
+        <KeyKept />
         <nav aria-label="Views">
           {VIEWS.map((name) => (
             <a key={name} href={HREF[name]} aria-current={name === view ? "page" : undefined}>
@@ -31,6 +33,7 @@ export function App() {
           ))}
         </nav>
       </header>
+      <KeyPanel />
       {/* Stays while another view is shown: a stream that runs goes on. */}
       <main hidden={view !== "caption"}>
         <CaptionView />

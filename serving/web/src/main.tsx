@@ -1,8 +1,9 @@
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 
-import { App } from "./app";
+// Before the views, whose own styles then win over what is for all.
 import "./styles/main.css";
+import { App } from "./app";
 
 const root = document.getElementById("root");
 if (!root) throw new Error("index.html has no #root");

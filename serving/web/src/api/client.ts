@@ -1,4 +1,5 @@
 /** Calls to the API, typed by its description. Every failure is an {@link ApiError} whose message can be shown. */
+import { access, keyRefused } from "../access/key";
 import type { components, paths } from "./schema";
 
 export type Schemas = components["schemas"];
@@ -31,6 +32,8 @@ export interface Options {
   query?: Record<string, string | number | boolean | null | undefined>;
   body?: unknown;
   headers?: Record<string, string>;
+  /** An API key to be tried, in the place of the one that is kept. */
+  key?: string;
   signal?: AbortSignal;
 }
 
@@ -65,19 +68,24 @@ export function address(path: string, { path: names = {}, query = {} }: Options 
   return asked.size ? `${filled}?${asked}` : filled;
 }
 
-/** Sends a request and answers with a response that is known to be a success. */
+/** Sends a request and answers with a response that is known to be a success. Goes with the visitor's key, if any. */
 export async function send(method: string, path: string, options: Options = {}): Promise<Response> {
-  const request: RequestInit = { method, headers: { ...options.headers } };
+  const key = options.key ?? access.get().key;
+  // Not `Authorization`, which may be the business of a proxy in front.
+  const headers = { ...(key !== null && { "X-API-Key": key }), ...options.headers };
+  const request: RequestInit = { method, headers };
   if (options.signal) request.signal = options.signal;
   if (options.body !== undefined) {
-    request.headers = { ...options.headers, "Content-Type": "application/json" };
+    request.headers = { ...headers, "Content-Type": "application/json" };
     request.body = JSON.stringify(options.body);
   }
   const response = await fetch(address(path, options), request).catch((error: unknown) => {
     throw options.signal?.aborted ? error : unreachable();
   });
-  if (!response.ok) throw await told(response);
-  return response;
+  if (response.ok) return response;
+  const error = await told(response);
+  if (error.status === 401 && options.key === undefined) keyRefused(key, error);
+  throw error;
 }
 
 function unreachable(): ApiError {

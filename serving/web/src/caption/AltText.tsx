@@ -3,6 +3,7 @@ import { useEffect, useRef, useState } from "react";
 
 import { ApiError } from "../api/client";
 import { Button } from "../ui/controls";
+import { useCopy } from "../ui/copying";
 import { useToast } from "../ui/toast";
 import type { Board, Run } from "./board";
 
@@ -11,6 +12,7 @@ export function AltText({ board, run }: { board: Board; run: Run }) {
   const [writing, setWriting] = useState(false);
   const controller = useRef<AbortController>(null);
   const say = useToast();
+  const copy = useCopy();
   useEffect(() => () => controller.current?.abort(), []);
 
   async function write() {
@@ -26,15 +28,6 @@ export function AltText({ board, run }: { board: Board; run: Run }) {
     }
   }
 
-  async function copy() {
-    try {
-      await navigator.clipboard.writeText(text);
-      say("Copied.");
-    } catch {
-      say("The browser did not allow copying. Select the text and copy it yourself.");
-    }
-  }
-
   return (
     <section className="alt" aria-label="Alt text">
       <div className="alt-words" aria-live="polite">
@@ -44,7 +37,7 @@ export function AltText({ board, run }: { board: Board; run: Run }) {
         </p>
       </div>
       {text ? (
-        <Button icon="copy" onClick={() => void copy()}>
+        <Button icon="copy" onClick={() => copy(text)}>
           Copy alt text
         </Button>
       ) : (

@@ -3,10 +3,11 @@ import { useState } from "react";
 
 import { ApiError } from "../api/client";
 import { Button, IconButton } from "../ui/controls";
+import { useCopy } from "../ui/copying";
 import { Icon } from "../ui/icon";
 import { useToast } from "../ui/toast";
 import type { Board, Card, Version } from "./board";
-import { useCell } from "./cell";
+import { useCell } from "../cell";
 import { withHashtags } from "./copying";
 import { Editor } from "./Editor";
 import { favour, judge } from "./keeping";
@@ -29,6 +30,7 @@ export function CaptionCard({ board, card, limit, busy, failed, onWhy }: Caption
   const { versions, at, trouble } = useCell(card.cell);
   const [editing, setEditing] = useState(false);
   const say = useToast();
+  const copy = useCopy();
   const version = versions[at];
   if (!version) return null;
   const writing = version.state === "waiting" || version.state === "writing";
@@ -47,15 +49,6 @@ export function CaptionCard({ board, card, limit, busy, failed, onWhy }: Caption
     } catch (error) {
       board.opinion(card, before);
       say(error instanceof ApiError ? error.message : "That could not be saved.");
-    }
-  }
-
-  async function copy(what: string) {
-    try {
-      await navigator.clipboard.writeText(what);
-      say("Copied.");
-    } catch {
-      say("The browser did not allow copying. Select the text and copy it yourself.");
     }
   }
 
@@ -110,14 +103,14 @@ export function CaptionCard({ board, card, limit, busy, failed, onWhy }: Caption
       <div className="remarks small muted">
         <Remarks version={version} limit={limit} text={text} />
         {offered.length > 0 && done && (
-          <Button kind="link" onClick={() => void copy(withHashtags(text, offered))}>
+          <Button kind="link" onClick={() => copy(withHashtags(text, offered))}>
             Copy with hashtags
           </Button>
         )}
       </div>
 
       <div className="card-actions" role="group" aria-label={`${name}: actions`}>
-        <Button icon="copy" disabled={!text || writing} onClick={() => void copy(text)}>
+        <Button icon="copy" disabled={!text || writing} onClick={() => copy(text)}>
           Copy
         </Button>
         <span className="to-end icon-row">
@@ -144,7 +137,7 @@ export function CaptionCard({ board, card, limit, busy, failed, onWhy }: Caption
           />
         </span>
       </div>
-      <Refine disabled={busy || !done} onAsk={(change) => void board.refine(card, change)} />
+      <Refine lit={version.marks.length > 0} disabled={busy || !done} onAsk={(change) => void board.refine(card, change)} />
     </article>
   );
 }

@@ -4,7 +4,7 @@ import { useEffect, useEffectEvent, useRef, useState } from "react";
 import { useToast } from "../ui/toast";
 import { Board } from "./board";
 import "./caption.css";
-import { useCell } from "./cell";
+import { useCell } from "../cell";
 import { Compose } from "./Compose";
 import { forget, preparePhoto, type Photo } from "./photo";
 import { Results } from "./Results";

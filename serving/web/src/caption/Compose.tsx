@@ -1,6 +1,7 @@
 /** The form: the photo, what it is about, and how its captions should be. */
 import { useEffect, useEffectEvent, useRef, useState, type DragEvent } from "react";
 
+import { LIMITS } from "../api/limits";
 import { Button, Field } from "../ui/controls";
 import { Icon } from "../ui/icon";
 import { Notice } from "../ui/notice";
@@ -9,8 +10,7 @@ import { countries, LANGUAGES, TONES } from "./choices";
 import { usePlatforms } from "./platforms";
 import type { Platform, Settings } from "./settings";
 
-const MAX_NOTE = 4000;
-const COUNTS = [1, 2, 3, 4];
+const COUNTS = Array.from({ length: LIMITS.candidates }, (_, index) => index + 1);
 
 interface ComposeProps {
   settings: Settings;
@@ -27,7 +27,7 @@ export function Compose({ settings, photo, busy, onSettings, onPhoto, onWrite, o
   const platforms = usePlatforms();
   const rules = platforms.find(({ id }) => id === settings.platform);
   const set = (change: Partial<Settings>) => onSettings({ ...settings, ...change });
-  const noteLeft = MAX_NOTE - Array.from(settings.note).length;
+  const noteLeft = LIMITS.noteChars - Array.from(settings.note).length;
 
   async function take(file: File | null | undefined) {
     if (!file) return;
@@ -59,48 +59,46 @@ export function Compose({ settings, photo, busy, onSettings, onPhoto, onWrite, o
             className="input"
             rows={2}
             dir="auto"
-            maxLength={MAX_NOTE}
+            maxLength={LIMITS.noteChars}
             placeholder="What is it about? (optional)"
             value={settings.note}
             onChange={(event) => set({ note: event.target.value })}
           />
         )}
       </Field>
-      <div className="pair">
-        <Field label="For" hint={rules && `up to ${rules.usual_chars.toLocaleString("en")} characters`}>
-          {(ids) => (
-            <select
-              {...ids}
-              className="input"
-              value={settings.platform}
-              onChange={(event) => set({ platform: event.target.value as Platform })}
-            >
-              {platforms.map(({ id, name }) => (
-                <option key={id} value={id}>
-                  {id === "generic" ? "Anywhere" : name}
-                </option>
-              ))}
-            </select>
-          )}
-        </Field>
-        <fieldset className="field count">
-          <legend className="field-name">Captions</legend>
-          <div className="segments">
-            {COUNTS.map((count) => (
-              <label key={count}>
-                <input
-                  type="radio"
-                  name="candidates"
-                  className="visually-hidden"
-                  checked={settings.candidates === count}
-                  onChange={() => set({ candidates: count })}
-                />
-                <span>{count}</span>
-              </label>
+      <Field label="For" hint={rules && `up to ${rules.usual_chars.toLocaleString("en")} characters`}>
+        {(ids) => (
+          <select
+            {...ids}
+            className="input"
+            value={settings.platform}
+            onChange={(event) => set({ platform: event.target.value as Platform })}
+          >
+            {platforms.map(({ id, name }) => (
+              <option key={id} value={id}>
+                {id === "generic" ? "Anywhere" : name}
+              </option>
             ))}
-          </div>
-        </fieldset>
-      </div>
+          </select>
+        )}
+      </Field>
+      <fieldset className="field count">
+        <legend className="field-name">Captions</legend>
+        <div className="segments">
+          {COUNTS.map((count) => (
+            <label key={count}>
+              <input
+                type="radio"
+                name="candidates"
+                className="visually-hidden"
+                checked={settings.candidates === count}
+                onChange={() => set({ candidates: count })}
+              />
+              <span>{count}</span>
+            </label>
+          ))}
+        </div>
+      </fieldset>
       <details className="options">
         <summary>Tone, language, trends</summary>
         <div className="options-body">
@@ -112,7 +110,7 @@ export function Compose({ settings, photo, busy, onSettings, onPhoto, onWrite, o
                     {...ids}
                     className="input"
                     list="tones"
-                    maxLength={60}
+                    maxLength={LIMITS.toneChars}
                     placeholder="any"
                     value={settings.tone}
                     onChange={(event) => set({ tone: event.target.value })}

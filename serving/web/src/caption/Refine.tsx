@@ -1,14 +1,22 @@
 /** Asks for a change to the caption above, in words or with one click. */
 import { useState } from "react";
 
+import { LIMITS } from "../api/limits";
 import { Icon } from "../ui/icon";
 import { IconButton } from "../ui/controls";
 
 /** Changes that the draft engine understands as well. */
-const IDEAS = ["Shorter", "More playful", "Calmer", "Without the trend"];
-const MAX_CHARS = 1000;
+const IDEAS = ["Shorter", "More playful", "Calmer"];
+const WITHOUT = "Without the trend";
 
-export function Refine({ disabled, onAsk }: { disabled: boolean; onAsk: (change: string) => void }) {
+interface RefineProps {
+  /** Whether there is a trend in the caption. */
+  lit: boolean;
+  disabled: boolean;
+  onAsk: (change: string) => void;
+}
+
+export function Refine({ lit, disabled, onAsk }: RefineProps) {
   const [change, setChange] = useState("");
   return (
     <details className="refine">
@@ -25,7 +33,7 @@ export function Refine({ disabled, onAsk }: { disabled: boolean; onAsk: (change:
         }}
       >
         <div className="ideas">
-          {IDEAS.map((idea) => (
+          {[...IDEAS, ...(lit ? [WITHOUT] : [])].map((idea) => (
             <button key={idea} type="button" className="chip" disabled={disabled} onClick={() => onAsk(idea)}>
               {idea}
             </button>
@@ -37,7 +45,7 @@ export function Refine({ disabled, onAsk }: { disabled: boolean; onAsk: (change:
             aria-label="What to change"
             placeholder="mention my shop …"
             dir="auto"
-            maxLength={MAX_CHARS}
+            maxLength={LIMITS.turnChars}
             value={change}
             onChange={(event) => setChange(event.target.value)}
           />

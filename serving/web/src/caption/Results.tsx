@@ -4,6 +4,7 @@ import { useState } from "react";
 import sample from "../../../../trendrag/demo/coffee.jpg";
 
 import type { ApiError } from "../api/client";
+import { isOld } from "../trends/freshness";
 import { Button } from "../ui/controls";
 import { Icon } from "../ui/icon";
 import { Notice } from "../ui/notice";
@@ -13,10 +14,11 @@ import { When } from "../ui/when";
 import { AltText } from "./AltText";
 import type { Board, Card, Phase, Run } from "./board";
 import { CaptionCard } from "./CaptionCard";
-import { useCell } from "./cell";
+import { useCell } from "../cell";
 import { preparePhoto, type Photo } from "./photo";
 import { usePlatforms } from "./platforms";
 import type { Platform } from "./settings";
+import type { Snapshot } from "./stream";
 
 interface ResultsProps {
   board: Board;
@@ -89,6 +91,7 @@ function Progress({ run }: { run: Run }) {
       </ol>
     );
   }
+  if (run.phase === "failed") return null; // the news say it all
   return (
     <p className="summary">
       {run.done && (
@@ -125,12 +128,20 @@ function News({ run, onRetry }: { run: Run; onRetry: () => void }) {
         <Notice kind="warning">The model could not look at the trends before they were offered. Check that they fit.</Notice>
       )}
       {run.phase === "done" && run.offered.length === 0 && run.reason && (
-        <Notice kind="good">
-          <strong>Written without trends.</strong> {sentence(run.reason)} A caption is better with none than with one
-          that does not belong.
-        </Notice>
+        <WithoutTrends reason={run.reason} snapshot={run.snapshot} />
       )}
     </>
+  );
+}
+
+/** Good news where there were trends and none belongs, and else something for the operator to mend. */
+function WithoutTrends({ reason, snapshot }: { reason: string; snapshot: Snapshot | null }) {
+  const there = snapshot !== null && snapshot.count > 0 && !isOld(snapshot);
+  return (
+    <Notice kind={there ? "good" : "warning"}>
+      <strong>Written without trends.</strong> {sentence(reason)}
+      {there && " A caption is better with none than with one that does not belong."}
+    </Notice>
   );
 }
 
@@ -148,7 +159,7 @@ function Failure({ error, onRetry }: { error: ApiError; onRetry: () => void }) {
   return (
     <Notice kind="error" actions={retry}>
       {error.message}
-      {error.code === "key_missing" && " Ask the operator to let visitors in (TRENDRAG_SERVER__VISITORS=true)."}
+      {error.status === 401 && " Enter one above, then try again: your photo and settings are still here."}
       {away && <strong role="status">{reachable ? " The server is there again." : " Waiting for the server …"}</strong>}
     </Notice>
   );

@@ -5,7 +5,8 @@
  */
 import { ApiError } from "../api/client";
 import type { CaptionEvent } from "../api/events";
-import { Cell } from "./cell";
+import { LIMITS } from "../api/limits";
+import { Cell } from "../cell";
 import { base64, type Photo } from "./photo";
 import { body, type Settings } from "./settings";
 import { ask, type Ask, type Event, type Mark, type Snapshot, type Trend } from "./stream";
@@ -19,7 +20,7 @@ export interface Run {
   description: string;
   offered: Trend[];
   snapshot: Snapshot | null;
-  /** Why no trend was offered, where none was. */
+  /** Why no trend was offered, where some were asked for and none was. */
   reason: string | null;
   unjudged: boolean;
   done: Event<"done"> | null;
@@ -142,7 +143,7 @@ export class Board {
   /** Another text for one card, unlike those that it had. */
   regenerate(card: Card): Promise<void> {
     const { versions } = card.cell.get();
-    const avoid = versions.map(({ text }) => text).filter(Boolean).slice(-8);
+    const avoid = versions.map(({ text }) => text).filter(Boolean).slice(-LIMITS.avoided);
     return this.again(card, { regenerate: { candidate: card.number, avoid } }, null, card.number);
   }
 
@@ -157,7 +158,7 @@ export class Board {
       turns.push({ role: "assistant", text: earlier.edited ?? earlier.text });
     }
     turns.push({ role: "user", text: change });
-    return this.again(card, { turns: turns.slice(-MAX_TURNS), candidates: 1 }, change, 0);
+    return this.again(card, { turns: turns.slice(-LIMITS.turns), candidates: 1 }, change, 0);
   }
 
   /** A description of the photo for those who can't see it. */
@@ -237,7 +238,7 @@ export class Board {
           phase: "writing",
           offered: event.trends.map(({ trend }) => trend),
           snapshot: event.snapshot ?? null,
-          reason: event.reason ?? null,
+          reason: (this.asked?.trends && event.reason) || null,
           unjudged: event.judged === "failed",
         });
         break;
@@ -271,8 +272,6 @@ export class Board {
     if (event.type === "candidate_done") this.spoken.set(`Caption ${event.candidate + 1} is written: ${event.text}`);
   }
 }
-
-const MAX_TURNS = 20;
 
 /** Writes what arrives into the last version of a card, at most once a frame. */
 class VersionWriter {

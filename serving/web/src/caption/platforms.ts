@@ -1,7 +1,9 @@
 /** What each platform takes, asked of the server once. */
 import { useEffect, useState } from "react";
 
+import { access } from "../access/key";
 import { get, type Schemas } from "../api/client";
+import { useCell } from "../cell";
 
 export type PlatformRules = Schemas["PlatformAnswer"];
 
@@ -10,6 +12,7 @@ let asked: Promise<PlatformRules[]> | null = null;
 /** Empty until the answer is there, and where there is none: the form then counts nothing. */
 export function usePlatforms(): PlatformRules[] {
   const [rules, setRules] = useState<PlatformRules[]>([]);
+  const { key } = useCell(access);
   useEffect(() => {
     let wanted = true;
     asked ??= get("/api/v1/platforms").then(({ items }) => items);
@@ -22,7 +25,7 @@ export function usePlatforms(): PlatformRules[] {
     return () => {
       wanted = false;
     };
-  }, []);
+  }, [key]);
   return rules.length ? rules : ANYWHERE;
 }
 

@@ -1,5 +1,6 @@
 /** What is asked for besides the photo. Kept in this browser from visit to visit, but for the note. */
 import type { Schemas } from "../api/client";
+import { LIMITS } from "../api/limits";
 
 export type Platform = Schemas["CaptionBody"]["platform"];
 
@@ -31,12 +32,12 @@ const DEFAULTS: Settings = {
 };
 
 const KEY = "trendrag.settings";
-const MAX_EXCLUDED = 10;
 
 export function loadSettings(): Settings {
   try {
     const kept = JSON.parse(localStorage.getItem(KEY) ?? "{}") as Partial<Settings>;
-    return { ...DEFAULTS, ...kept, note: "", excluded: [] };
+    const candidates = Math.min(kept.candidates ?? DEFAULTS.candidates, LIMITS.candidates);
+    return { ...DEFAULTS, ...kept, candidates, note: "", excluded: [] };
   } catch {
     return DEFAULTS; // storage is off, or something else is there
   }
@@ -53,7 +54,7 @@ export function saveSettings(settings: Settings): void {
 /** The settings without the trend; the oldest of too many is forgotten. */
 export function without(settings: Settings, trend: { id: string; phrase: string }): Settings {
   const others = settings.excluded.filter(({ id }) => id !== trend.id);
-  return { ...settings, excluded: [...others, trend].slice(-MAX_EXCLUDED) };
+  return { ...settings, excluded: [...others, trend].slice(-LIMITS.excluded) };
 }
 
 /** The body of a caption request, but for the image. */

@@ -1,9 +1,9 @@
 /** One answer of the history: its photo, and its captions with what can be done to them. */
-import { address } from "../api/client";
 import { Button, IconButton } from "../ui/controls";
 import { Icon } from "../ui/icon";
 import { When } from "../ui/when";
 import { Ask } from "./Ask";
+import { Thumbnail } from "./Thumbnail";
 import type { Entry } from "./useHistory";
 
 interface EntryCardProps {
@@ -19,11 +19,7 @@ export function EntryCard({ entry, onCopy, onFavour, onDrop }: EntryCardProps) {
       <article className="entry" aria-label={`Captions of ${new Date(entry.created_at).toLocaleString("en-GB")}`}>
         <div className="entry-photo">
           {entry.thumbnail ? (
-            <img
-              src={address("/api/v1/history/{caption}/thumbnail", { path: { caption: entry.id } })}
-              alt={entry.note ? `Your photo: ${entry.note}` : "Your photo"}
-              loading="lazy"
-            />
+            <Thumbnail id={entry.id} note={entry.note} />
           ) : (
             <Icon name="image" />
           )}

@@ -1,8 +1,11 @@
 /** What was written for this visitor: found again, favoured, copied, opened, deleted. */
 import { useState } from "react";
 
+import { access } from "../access/key";
 import type { ApiError } from "../api/client";
+import { useCell } from "../cell";
 import { Button, Field } from "../ui/controls";
+import { useCopy } from "../ui/copying";
 import { Notice } from "../ui/notice";
 import { HREF, useRoute } from "../ui/route";
 import { useToast } from "../ui/toast";
@@ -16,18 +19,11 @@ export function HistoryView() {
   const [wanted, setWanted] = useState<Wanted>({ q: "", favourite: false });
   const { entries, error, loading, more, again, favour, drop, clear } = useHistory(wanted);
   const { rest: opened } = useRoute();
+  const { wanted: keyWanted } = useCell(access);
   const say = useToast();
+  const copy = useCopy();
   const isFiltered = Boolean(wanted.q.trim()) || wanted.favourite;
   const sayWhy = (failure: unknown) => say((failure as ApiError).message);
-
-  const copy = (text: string) => {
-    // Only there where the page came over TLS, or from this machine.
-    const copied = (navigator.clipboard as Clipboard | undefined)?.writeText(text) ?? Promise.reject(new Error());
-    copied.then(
-      () => say("Copied."),
-      () => say("This browser does not let the page copy. Select the text and copy it yourself."),
-    );
-  };
 
   return (
     <div className="history-view">
@@ -99,7 +95,8 @@ export function HistoryView() {
           />
         </footer>
       )}
-      {opened && <Opened key={opened} id={opened} onCopy={copy} onClose={() => (window.location.hash = HREF.history)} />}
+      {/* Over the panel that asks for a key nobody could reach it. */}
+      {opened && !keyWanted && <Opened key={opened} id={opened} onCopy={copy} onClose={() => (window.location.hash = HREF.history)} />}
     </div>
   );
 }

@@ -1,13 +1,14 @@
 /** One answer again as it was given: marked words, and where each of its trends came from. */
 import { useEffect, useState } from "react";
 
-import { address, get, known, type ApiError, type Schemas } from "../api/client";
+import { get, known, type ApiError, type Schemas } from "../api/client";
+import { CaptionText } from "../caption/text";
 import { Evidence } from "../trends/Evidence";
 import { IconButton } from "../ui/controls";
 import { Sheet } from "../ui/dialog";
 import { Notice } from "../ui/notice";
 import { dayAndTime } from "../ui/time";
-import { Marked } from "./Marked";
+import { Thumbnail } from "./Thumbnail";
 
 interface OpenedProps {
   id: string;
@@ -31,13 +32,7 @@ export function Opened({ id, onCopy, onClose }: OpenedProps) {
   return (
     <Sheet title={full ? dayAndTime(full.created_at) : "From your history"} onClose={onClose}>
       {error && <Notice kind="error">{error.message}</Notice>}
-      {full?.thumbnail && (
-        <img
-          className="opened-photo"
-          src={address("/api/v1/history/{caption}/thumbnail", { path: { caption: id } })}
-          alt={full.note ? `Your photo: ${full.note}` : "Your photo"}
-        />
-      )}
+      {full?.thumbnail && <Thumbnail className="opened-photo" id={id} note={full.note} />}
       {full?.note && (
         <p className="muted small">
           Note: <bdi>{full.note}</bdi>
@@ -56,7 +51,7 @@ function Answer({ answer, onCopy }: { answer: Schemas["CaptionsAnswer"]; onCopy:
         {answer.captions.map((caption) => (
           <li key={caption.candidate}>
             <p className="kept-text">
-              <Marked text={caption.text} highlights={caption.highlights} />
+              <CaptionText text={caption.text} marks={caption.highlights} />
             </p>
             <IconButton icon="copy" label={`Copy caption ${caption.candidate + 1}`} onClick={() => onCopy(caption.text)} />
           </li>

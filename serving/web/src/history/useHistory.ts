@@ -1,7 +1,9 @@
 /** The visitor's captions as a list that is searched, continued and changed in place. */
-import { useCallback, useEffect, useRef, useState } from "react";
+import { useCallback } from "react";
 
-import { get, known, put, remove, type ApiError, type Schemas } from "../api/client";
+import { get, known, remove, type Schemas } from "../api/client";
+import { usePages } from "../api/usePages";
+import { favour as keepFavourite } from "../caption/keeping";
 
 export type Entry = Schemas["Summary"];
 
@@ -11,91 +13,59 @@ export interface Wanted {
 }
 
 const PAGE = 20;
-const TYPING_MS = 250;
 
 export function useHistory(wanted: Wanted) {
-  const [entries, setEntries] = useState<Entry[] | null>(null);
-  const [next, setNext] = useState<string | null>(null);
-  const [error, setError] = useState<ApiError | null>(null);
-  const [loading, setLoading] = useState(true);
-  const [tries, setTries] = useState(0);
-  const asking = useRef<AbortController | null>(null);
-  const first = useRef(true);
-
   const ask = useCallback(
-    async (cursor: string | null) => {
-      asking.current?.abort();
-      const mine = (asking.current = new AbortController());
-      setLoading(true);
-      try {
-        const answer = await get("/api/v1/history", {
-          query: { q: wanted.q.trim(), favourite: wanted.favourite || null, limit: PAGE, cursor },
-          signal: mine.signal,
-        });
-        setEntries((before) => (cursor && before ? [...before, ...answer.items] : answer.items));
-        setNext(answer.next);
-        setError(null);
-      } catch (failure) {
-        if (mine.signal.aborted) return;
-        setError(known(failure));
-      }
-      if (!mine.signal.aborted) setLoading(false);
-    },
+    (cursor: string | null, signal: AbortSignal) =>
+      get("/api/v1/history", {
+        query: { q: wanted.q.trim(), favourite: wanted.favourite || null, limit: PAGE, cursor },
+        signal,
+      }),
     [wanted],
   );
-
-  useEffect(() => {
-    const timer = setTimeout(() => void ask(null), first.current ? 0 : TYPING_MS);
-    first.current = false;
-    return () => {
-      clearTimeout(timer);
-      asking.current?.abort();
-    };
-  }, [ask, tries]);
+  const { found, error, loading, more, again, change } = usePages(ask);
+  const changeEntries = useCallback(
+    (how: (entries: Entry[]) => Entry[]) => change((shown) => ({ ...shown, items: how(shown.items) })),
+    [change],
+  );
 
   /** Shows the change at once, and takes it back where the server does not. */
-  const favour = useCallback(async (id: string, number: number, favourite: boolean) => {
-    const show = (value: boolean) =>
-      setEntries((before) => before?.map((each) => (each.id === id ? favoured(each, number, value) : each)) ?? null);
-    show(favourite);
-    try {
-      const path = { caption: id, number };
-      const route = "/api/v1/history/{caption}/candidates/{number}/favourite";
-      await (favourite ? put(route, { path }) : remove(route, { path }));
-    } catch (failure) {
-      show(!favourite);
-      throw known(failure);
-    }
-  }, []);
+  const favour = useCallback(
+    async (id: string, number: number, favourite: boolean) => {
+      const show = (value: boolean) =>
+        changeEntries((entries) => entries.map((each) => (each.id === id ? favoured(each, number, value) : each)));
+      show(favourite);
+      try {
+        await keepFavourite(id, number, favourite);
+      } catch (failure) {
+        show(!favourite);
+        throw known(failure);
+      }
+    },
+    [changeEntries],
+  );
 
-  const drop = useCallback(async (id: string) => {
-    try {
-      await remove("/api/v1/history/{caption}", { path: { caption: id } });
-    } catch (failure) {
-      const told = known(failure);
-      if (told.status !== 404) throw told; // gone already is as good
-    }
-    setEntries((before) => before?.filter((each) => each.id !== id) ?? null);
-  }, []);
+  const drop = useCallback(
+    async (id: string) => {
+      try {
+        await remove("/api/v1/history/{caption}", { path: { caption: id } });
+      } catch (failure) {
+        const told = known(failure);
+        if (told.status !== 404) throw told; // gone already is as good
+      }
+      changeEntries((entries) => entries.filter((each) => each.id !== id));
+    },
+    [changeEntries],
+  );
 
   const clear = useCallback(async () => {
     await remove("/api/v1/history").catch((failure: unknown) => {
       throw known(failure);
     });
-    setEntries([]);
-    setNext(null);
-  }, []);
+    change((shown) => ({ ...shown, items: [], next: null }));
+  }, [change]);
 
-  return {
-    entries,
-    error,
-    loading,
-    more: next ? () => void ask(next) : null,
-    again: () => setTries((count) => count + 1),
-    favour,
-    drop,
-    clear,
-  };
+  return { entries: found?.items ?? null, error, loading, more, again, favour, drop, clear };
 }
 
 function favoured(entry: Entry, number: number, favourite: boolean): Entry {

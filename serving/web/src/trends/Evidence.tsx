@@ -32,7 +32,7 @@ function Title({ item }: { item: Schemas["Evidence"] }) {
   const title = <bdi>{item.title || item.source}</bdi>;
   if (!address) return <p>{title}</p>;
   return (
-    <a href={address} target="_blank" rel="noopener noreferrer">
+    <a href={address} target="_blank" rel="noopener noreferrer nofollow">
       {title}
       <Icon name="external" />
       <span className="visually-hidden"> (opens in a new tab)</span>

@@ -3,15 +3,9 @@ import type { Schemas } from "../api/client";
 import { When } from "../ui/when";
 import { Evidence } from "./Evidence";
 import { regionName } from "./regions";
-
-const STAGES: Record<Schemas["Trend"]["stage"], { mark: string; word: string }> = {
-  rising: { mark: "↗", word: "Rising" },
-  peaking: { mark: "→", word: "At its peak" },
-  fading: { mark: "↘", word: "Fading" },
-};
+import { StageChip } from "./stage";
 
 export function TrendCard({ trend }: { trend: Schemas["Trend"] }) {
-  const stage = STAGES[trend.stage];
   const strength = Math.round(trend.score * 100);
   const others = trend.aliases.filter((alias) => alias !== trend.phrase);
   return (
@@ -21,10 +15,7 @@ export function TrendCard({ trend }: { trend: Schemas["Trend"] }) {
           <h3>
             <bdi>{trend.phrase}</bdi>
           </h3>
-          <span className={`chip stage-${trend.stage}`}>
-            <span aria-hidden="true">{stage.mark}</span>
-            <span>{stage.word}</span>
-          </span>
+          <StageChip stage={trend.stage} />
         </header>
         <svg className="strength" viewBox="0 0 100 4" preserveAspectRatio="none" role="img" aria-label={`Strength ${strength} of 100`}>
           <rect width="100" height="4" />

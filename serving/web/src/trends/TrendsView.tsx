@@ -5,6 +5,7 @@ import { get, type Schemas } from "../api/client";
 import { Button, Field } from "../ui/controls";
 import { Notice } from "../ui/notice";
 import { When } from "../ui/when";
+import { isOld } from "./freshness";
 import { regionName } from "./regions";
 import { Sources } from "./Sources";
 import { TrendCard } from "./TrendCard";
@@ -56,10 +57,8 @@ export function TrendsView() {
         </Field>
       </form>
       {error && (
-        <Notice kind="error" actions={<Button onClick={again}>Try again</Button>}>
-          {error.code === "no_snapshot"
-            ? "No trends have been collected yet. Whoever runs this server does that with “trendrag refresh”."
-            : error.message}
+        <Notice kind={error.code === "no_snapshot" ? "warning" : "error"} actions={<Button onClick={again}>Try again</Button>}>
+          {error.message}
         </Notice>
       )}
       <p className="small muted" role="status">
@@ -72,7 +71,7 @@ export function TrendsView() {
               <TrendCard key={trend.id} trend={trend} />
             ))}
           </ul>
-          {found.next && (
+          {more && (
             <Button className="show-more" disabled={loading} onClick={more}>
               Show more
             </Button>
@@ -105,6 +104,12 @@ function Freshness({ found }: { found: Found }) {
         )}
         {withheld != null && withheld > 0 && ` · ${withheld} kept back by the safety rules`}
       </p>
+      {isOld(snapshot) && (
+        <Notice kind="warning">
+          Nothing new was seen for more than three days, and captions leave such old trends out. Whoever runs this server
+          collects new ones with “trendrag refresh”.
+        </Notice>
+      )}
       {snapshot.warning && (
         <Notice kind="warning">
           <bdi>{snapshot.warning}</bdi>
