@@ -14,12 +14,14 @@ import pytest
 from langchain_core.messages import HumanMessage
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
+from starlette.testclient import TestClient
 
+from serving.app import create_app
 from serving.models.gateway import ModelGateway
 from serving.models.openai import POOL
 from serving.models.wire import Wire
-from tests.fakes import FakeWriter, make_trend
-from tests.serving.conftest import Serve
+from tests.fakes import NOW, FakeWriter, make_trend
+from tests.serving.conftest import LogLines, Serve
 from tests.serving.fakes import FakeService, GatedWriter
 from tests.serving.faulty_server import WORDS, Fault, FaultyServer, delta, serving
 from tests.serving.pictures import decoded, encoded, picture, png_bomb
@@ -27,7 +29,7 @@ from tests.serving.test_hostile_images import noise as noisy
 from tests.serving.test_http_wire import ends, metric
 from tests.serving.test_images import with_exif
 from trendrag.errors import ModelInterrupted, ModelUnavailable
-from trendrag.settings import ModelSettings, ServerSettings
+from trendrag.settings import ModelSettings, ServerSettings, Settings
 
 PHOTO = "data:image/jpeg;base64," + base64.b64encode(encoded(picture())).decode()
 TEXT = "My pumpkin spice latte."
@@ -210,7 +212,7 @@ class TestCaptions:
         assert text.startswith("My")
 
     @ends
-    async def test_leaving_stops_the_model(self, serve: Serve) -> None:
+    async def test_leaving_stops_the_model(self, serve: Serve, log_lines: LogLines) -> None:
         writer = GatedWriter()
         port = serve(FakeService(writer))
         async with client(port) as asking:
@@ -224,6 +226,22 @@ class TestCaptions:
         while await metric(port, "trendrag_clients_left_total") != 1:
             pass  # counted just after the model was closed
         assert await metric(port, "trendrag_captions_in_flight") == 0
+        asked = {"method": "POST", "route": "/v1/chat/completions", "status": 200}
+        while not any(asked.items() <= line.items() for line in log_lines()):
+            await asyncio.sleep(0)
+        assert [line for line in log_lines() if line["level"] in ("warning", "error")] == []
+
+    @ends
+    async def test_no_header_of_one_answer_is_in_the_next(self, settings: Settings) -> None:
+        """Those that middlewares write: what another caller has left is nobody else's business."""
+        server = ServerSettings(keys="off", hosts=("test",))
+        app = create_app(settings.model_copy(update={"server": server}), FakeService().open, lambda: NOW)
+        body = {"model": "trendrag", "messages": MESSAGES, "stream": True}
+        told = []
+        for peer in ("203.0.113.9", "127.0.0.1"):
+            with TestClient(app, "http://test", client=(peer, 1)) as asking:
+                told.append(asking.post("/v1/chat/completions", json=body).headers)
+        assert ["ratelimit" in headers for headers in told] == [True, False]
 
     @pytest.mark.parametrize(
         ("messages", "words"),
