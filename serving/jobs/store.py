@@ -10,7 +10,7 @@ were not written, and all of a job that was cancelled before it was begun. Cance
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -149,14 +149,17 @@ class JobStore:
             found = (await connection.execute(select(*_TOLD).where(mine))).one_or_none()
         return _job(found) if found is not None else None
 
-    async def lease(self, worker: str, now: datetime, until: datetime, max_attempts: int) -> Leased | None:
-        """The job that has waited longest, now the worker's until ``until``; None where none waits.
+    async def lease(
+        self, worker: str, now: datetime, until: datetime, max_attempts: int, doing: Collection[str] = ()
+    ) -> Leased | None:
+        """The job that has waited longest, now the worker's until ``until``; None where none waits. Those that the
+        worker is ``doing`` are not begun again, though it held on to them too late.
 
         A job whose lease ran out ``max_attempts`` times is failed on the way: it may be what kills workers.
         """
         waits = or_(
             and_(JobRow.state == "queued", JobRow.ready_at <= now),
-            and_(JobRow.state == "running", JobRow.leased_until < now),
+            and_(JobRow.state == "running", JobRow.leased_until < now, JobRow.id.not_in(doing)),
         )
         # Locks nothing that another worker is about to take; SQLite, with one writer at a time, needs no lock.
         first = select(JobRow.id).where(waits).order_by(JobRow.ready_at, JobRow.id).limit(1)

@@ -424,6 +424,22 @@ async def test_captions_written_while_the_database_is_away_are_kept_for_when_it_
     assert len(bench.model.asked) == 1
 
 
+async def test_a_worker_that_holds_on_too_late_does_not_begin_its_own_job_again(bench: Bench) -> None:
+    """As after a database that was away for longer than the lease."""
+    job = await bench.submit()
+    worker = await bench.start()
+    await bench.model.begun.get()
+    bench.now = LATER
+    other = ASKED.model_copy(update={"note": "another"})
+    await bench.store.submit("me", None, other, LATER)
+    worker.wake()
+    await bench.model.begun.get()
+    assert [asked for asked, _ in bench.model.asked] == [ASKED, other]
+    bench.model.gate.set()
+    assert [await bench.left() for _ in range(2)] == ["done"] * 2
+    assert (await again(bench.store, job)).attempts == 1
+
+
 async def test_no_more_than_so_many_at_once(bench: Bench) -> None:
     for _ in range(5):
         await bench.submit()
