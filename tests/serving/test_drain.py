@@ -21,7 +21,7 @@ from trendrag.errors import ShuttingDown
 from trendrag.settings import default_data_dir
 
 TRENDRAG = Path(sys.executable).parent / "trendrag"
-LIMIT_S = 60
+LIMIT_S = 180
 """Safety net of a test that would otherwise hang; no test measures time."""
 
 
@@ -141,7 +141,7 @@ async def test_the_second_signal_cuts_at_once(data_dir: Path) -> None:
 
 
 async def test_with_nothing_under_way_it_ends_after_the_notice(data_dir: Path) -> None:
-    async with ours(data_dir, drain_notice_s=2) as at:
+    async with ours(data_dir, drain_notice_s=5) as at:
         await at.stopping()  # it answers still, and says that it ends
         assert at.process.returncode is None
         assert await at.ended() == 0

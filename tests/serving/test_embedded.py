@@ -69,7 +69,7 @@ async def test_it_can_be_closed_twice_and_started_again() -> None:
     await engine.close()
     await engine.close()
 
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(timeout=60, trust_env=False) as client:
         with pytest.raises(httpx2.HTTPError):
             await client.get(first.base_url + "/models")
     assert await engine.start() != first
@@ -81,7 +81,7 @@ async def test_it_answers_only_with_the_key() -> None:
     endpoint = await engine.start()
     body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
 
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(timeout=60, trust_env=False) as client:
         without = await client.post(endpoint.base_url + "/chat/completions", json=body)
         headers = {"Authorization": f"Bearer {endpoint.api_key}"}
         with_key = await client.post(endpoint.base_url + "/chat/completions", json=body, headers=headers)

@@ -294,7 +294,7 @@ async def test_a_database_that_goes_away_stops_nobody_who_was_there(serve: Serve
     known, _ = await made(KeyStore(database), captions_per_day=1)
     new, _ = await made(KeyStore(database))
     url = f"http://127.0.0.1:{port}{PATHS[0]}"
-    async with httpx2.AsyncClient() as client:
+    async with httpx2.AsyncClient(timeout=60) as client:
         assert (await client.post(url, json=body(), headers=with_key(known))).status_code == 200
         async with away(database):
             answer = await client.post(url, json=body(), headers=with_key(new))

@@ -49,7 +49,7 @@ MESSAGES: Any = [user("first coffee", photo())]
 
 
 def client(port: int) -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY, max_retries=0)
+    return openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY, max_retries=0, timeout=60)
 
 
 async def post(port: int, body: object, path: str = "/v1/chat/completions") -> httpx2.Response:
@@ -61,7 +61,7 @@ async def post(port: int, body: object, path: str = "/v1/chat/completions") -> h
 async def gateway(server: FaultyServer, **changes: object) -> AsyncIterator[FakeService]:
     """A service whose gateway leads to ``server``, whose model's name is `tiny`."""
     settings = ModelSettings.model_validate({"token_timeout_s": 20, "total_timeout_s": 25} | changes)
-    async with serving(server), httpx2.AsyncClient(limits=POOL) as http:
+    async with serving(server), httpx2.AsyncClient(limits=POOL, timeout=60) as http:
         wire = Wire(http, server.base_url, SecretStr("sk-upstream"))
         yield FakeService(gateway=ModelGateway(wire, "tiny", settings))
 
@@ -134,7 +134,7 @@ class TestCaptions:
         port = serve(FakeService())
 
         def ask() -> tuple[str, str | None, list[str]]:
-            with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY, max_retries=0) as asking:
+            with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY, max_retries=0, timeout=60) as asking:
                 stream = asking.chat.completions.create(model="trendrag", messages=MESSAGES, stream=True)
                 streamed = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
                 whole = asking.chat.completions.create(model="trendrag", messages=MESSAGES)
@@ -149,6 +149,7 @@ class TestCaptions:
             base_url=f"http://127.0.0.1:{serve(FakeService())}/v1",
             api_key=SecretStr(KEY),
             max_retries=0,
+            timeout=60,
             stream_usage=True,
             use_responses_api=False,
         )
@@ -293,7 +294,7 @@ class TestCaptions:
         understood(await post(port, {}, "/v1/nowhere"), 404, "not_found")
         understood(await post(port, {}, "/v1/models"), 405, "method_not_allowed")
         understood(await post(port, {"model": "x" * 1_000_000}), 413, "body_too_large")
-        async with httpx2.AsyncClient() as http:
+        async with httpx2.AsyncClient(timeout=60) as http:
             url = f"http://127.0.0.1:{port}/v1/chat/completions"
             understood(await http.post(url, content=b"{}"), 415, "unsupported_media_type")
             kind = {"content-type": "application/json"}
@@ -467,7 +468,7 @@ class TestGateway:
         server = FaultyServer()
         bad = json.dumps([user(photo("http://10.0.0.1/a.jpg"))])
         raw = f'{{"model": "tiny", "messages": {bad}, "messages": {json.dumps(MESSAGES)}}}'
-        async with gateway(server) as service, httpx2.AsyncClient() as http:
+        async with gateway(server) as service, httpx2.AsyncClient(timeout=60) as http:
             url = f"http://127.0.0.1:{serve(service)}/v1/chat/completions"
             answer = await http.post(url, content=raw, headers={"content-type": "application/json"})
         assert answer.status_code == 200
@@ -513,7 +514,7 @@ class TestGateway:
 
 @ends
 async def test_the_description_of_the_api_refers_to_nothing_that_is_not_there(serve: Serve) -> None:
-    async with httpx2.AsyncClient() as http:
+    async with httpx2.AsyncClient(timeout=60) as http:
         document = (await http.get(f"http://127.0.0.1:{serve(FakeService())}/openapi.json")).text
     schemas = json.loads(document)["components"]["schemas"]
     assert "ChatBody" in schemas
