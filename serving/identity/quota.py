@@ -56,6 +56,10 @@ class Use:
             case _:
                 pass
 
+    def failed(self) -> None:
+        """It ended with an error, of which no event tells."""
+        self._over = True
+
     @property
     def owed(self) -> int:
         """How many to give back: what was not written by the end, or what had failed when the client left."""

@@ -134,7 +134,9 @@ class TestCaptions:
         port = serve(FakeService())
 
         def ask() -> tuple[str, str | None, list[str]]:
-            with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY, max_retries=0, timeout=60) as asking:
+            with openai.OpenAI(
+                base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY, max_retries=0, timeout=60
+            ) as asking:
                 stream = asking.chat.completions.create(model="trendrag", messages=MESSAGES, stream=True)
                 streamed = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
                 whole = asking.chat.completions.create(model="trendrag", messages=MESSAGES)
@@ -229,7 +231,7 @@ class TestCaptions:
         assert await metric(port, "trendrag_captions_in_flight") == 0
         asked = {"method": "POST", "route": "/v1/chat/completions", "status": 200}
         while not any(asked.items() <= line.items() for line in log_lines()):
-            await asyncio.sleep(0)
+            await metric(port, "trendrag_captions_in_flight")
         assert [line for line in log_lines() if line["level"] in ("warning", "error")] == []
 
     @ends
