@@ -157,31 +157,19 @@ async def may(request: Request, state: AppState, scope: serving.identity.keys.Sc
         return False
 
 
-async def charged(state: AppState, who: Caller, captions: int) -> Use:
-    """Captions that count against the caller's quota from now on, whoever writes them.
-
-    Raises:
-        HttpError: 429, so many are not left today.
-    """
-    try:
-        return await state.door.quota.take(who.key, captions)
-    except QuotaExceeded as error:
-        raise _exceeded(error) from None
-
-
 @asynccontextmanager
 async def counted(state: AppState, who: Caller, captions: int) -> AsyncIterator[Use]:
     """Captions that count against the caller's quota while they are written: tell the `Use` every event. An error that
     leaves this is the end of them, unless it is the client who left.
 
     Raises:
-        HttpError: as ``charged``.
+        HttpError: 429, so many are not left today.
     """
     async with AsyncExitStack() as stack:
         try:
             use = await stack.enter_async_context(state.door.quota.counted(who.key, captions))
         except QuotaExceeded as error:
-            raise _exceeded(error) from None
+            raise exceeded(error) from None
         try:
             yield use
         except ClientLeft:
@@ -195,7 +183,7 @@ async def counted(state: AppState, who: Caller, captions: int) -> AsyncIterator[
             raise
 
 
-def _exceeded(error: QuotaExceeded) -> HttpError:
+def exceeded(error: QuotaExceeded) -> HttpError:
     message = (
         f"This API key has {error.limit} captions a day, and fewer are left than this asks for. The next day begins at "
         "midnight UTC."

@@ -20,8 +20,8 @@ from sqlalchemy import and_, delete, func, insert, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from serving.identity.quota import Use
-from serving.identity.store import give_back
+from serving.identity.quota import Charge, QuotaExceeded, seconds_to_midnight
+from serving.identity.store import give_back, take
 from serving.store.database import Database
 from serving.store.tables import JobRow
 from trendrag.database import UtcDateTime
@@ -69,32 +69,32 @@ class JobStore:
         self._keep = keep
 
     async def submit(
-        self, owner: str, key: str | None, request: CaptionRequest, now: datetime, use: Use | None = None
+        self, owner: str, key: str | None, request: CaptionRequest, now: datetime, charge: Charge | None = None
     ) -> Job:
-        """The new job; the old one where the owner submitted the same under this key before. ``use`` is what was
-        charged for the new one.
+        """The new job; the old one where the owner submitted the same under this key before. ``charge`` is what the
+        new one costs: counted with it, or not at all.
 
         Raises:
             KeyReused: it was another request.
             TooManyJobs: the owner has ``max_open`` jobs that are not over.
+            QuotaExceeded: so many captions are not left today.
         """
-        kept = _kept(request)
-        fingerprint = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
-        if key is not None and (known := await self._known(owner, key, fingerprint)):
+        if known := await self.known(owner, key, request):
             return known
+        kept = _kept(request)
         row: dict[str, Any] = {
             "id": new_id(now),
             "owner": owner,
             "key": key,
-            "fingerprint": fingerprint,
+            "fingerprint": _fingerprint(kept),
             "state": "queued",
             "request": kept,
             "image": request.image.data,
             "ready_at": now,
             "created_at": now,
         }
-        if use is not None and use.key is not None:
-            row |= {"charged": use.captions, "charged_key": use.key, "charged_day": use.day}
+        if charge is not None:
+            row |= {"charged": charge.captions, "charged_key": charge.key, "charged_day": charge.day}
         try:
             async with self._database.begin() as connection:
                 waiting = select(func.count()).where(JobRow.owner == owner, JobRow.state.in_(OPEN))
@@ -102,20 +102,31 @@ class JobStore:
                     raise TooManyJobs(
                         f"You have {self._max_open} jobs that are not finished. Wait for one, or cancel one."
                     )
-                return _job((await connection.execute(insert(JobRow).values(row).returning(*_TOLD))).one())
+                job = _job((await connection.execute(insert(JobRow).values(row).returning(*_TOLD))).one())
+                # After it is in: of two of the same, the second is to learn of the first, and not of the quota.
+                if charge is not None and not await take(
+                    connection, charge.key, charge.day, charge.captions, charge.limit
+                ):
+                    raise QuotaExceeded(charge.limit, seconds_to_midnight(now))
+                return job
         except StorageError as error:
             # Two of the same at the same moment: the other was first.
-            if key is not None and isinstance(error.__cause__, IntegrityError):
-                known = await self._known(owner, key, fingerprint)
-                if known is not None:
-                    return known
+            if isinstance(error.__cause__, IntegrityError) and (known := await self.known(owner, key, request)):
+                return known
             raise
 
-    async def _known(self, owner: str, key: str, fingerprint: str) -> Job | None:
+    async def known(self, owner: str, key: str | None, request: CaptionRequest) -> Job | None:
+        """The job of this request that the owner submitted under this key before.
+
+        Raises:
+            KeyReused: it was another request.
+        """
+        if key is None:
+            return None
         async with self._database.begin() as connection:
             wanted = select(*_TOLD, JobRow.fingerprint).where(JobRow.owner == owner, JobRow.key == key)
             found = (await connection.execute(wanted)).one_or_none()
-        if found is not None and found.fingerprint != fingerprint:
+        if found is not None and found.fingerprint != _fingerprint(_kept(request)):
             raise KeyReused("This Idempotency-Key came with another request before. Use a new key for a new request.")
         return _job(found) if found is not None else None
 
@@ -288,6 +299,10 @@ def backoff(attempts: int) -> timedelta:
 
 def _kept(request: CaptionRequest) -> dict[str, Any]:
     return request.model_dump(mode="json", exclude={"image": {"data"}})
+
+
+def _fingerprint(kept: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def _request(kept: Mapping[str, Any], image: bytes | None) -> CaptionRequest | None:

@@ -277,6 +277,17 @@ def test_captions_that_failed_are_given_back(ask: Ask, keys: Keys, path: str) ->
     refusal(client.post(path, json=body(), headers=headers), 429, "quota_exceeded")
 
 
+def test_a_job_that_is_asked_for_again_costs_nothing(ask: Ask, keys: Keys) -> None:
+    client = ask(limits=LimitSettings(captions_per_day=1))
+    key = keys.make(captions_per_day=1)
+    headers = with_key(key) | {"Idempotency-Key": "k"}
+    answers = [client.post("/api/v1/jobs", json=body(), headers=headers) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [202, 202, 202]
+    assert len({answer.json()["job"]["id"] for answer in answers}) == 1
+    refusal(client.post("/api/v1/jobs", json=body(), headers=with_key(key)), 429, "quota_exceeded")
+    assert keys.used(key) == 1
+
+
 def test_jobs_that_failed_are_given_back_and_those_that_did_not_are_not(ask: Ask, keys: Keys) -> None:
     service = FakeService(FakeWriter(error=ModelRejected("it said no")))
     client = ask(service=service)
