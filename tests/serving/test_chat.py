@@ -41,8 +41,9 @@ def settings_for(server: FaultyServer, **changes: object) -> ModelSettings:
         "base_url": server.base_url,
         "name": "tiny",
         "api_key": SECRET,
-        "token_timeout_s": 5,
-        "total_timeout_s": 20,
+        "connect_timeout_s": 60,
+        "token_timeout_s": 60,
+        "total_timeout_s": 120,
     }
     return ModelSettings.model_validate(fields | changes)
 

@@ -59,6 +59,7 @@ async def ours(data_dir: Path, **server: float) -> AsyncIterator[Ours]:
             "TRENDRAG_MODEL__PROVIDER": "openai",
             "TRENDRAG_MODEL__BASE_URL": upstream.base_url,
             "TRENDRAG_MODEL__NAME": "tiny",
+            "TRENDRAG_MODEL__CONNECT_TIMEOUT_S": "60",
         } | {f"TRENDRAG_SERVER__{name.upper()}": str(value) for name, value in server.items()}
         process = await asyncio.create_subprocess_exec(
             TRENDRAG, "serve", "--port", "0", env=clean | settings, stderr=PIPE

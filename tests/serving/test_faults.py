@@ -36,7 +36,8 @@ async def our_server(
     model: dict[str, object] | None = None,
     server: ServerSettings = ONE_AT_A_TIME,
 ) -> AsyncIterator[httpx2.AsyncClient]:
-    fields: dict[str, object] = {"provider": "openai", "base_url": upstream.base_url, "name": "tiny"} | (model or {})
+    there = {"provider": "openai", "base_url": upstream.base_url, "name": "tiny", "connect_timeout_s": 60}
+    fields: dict[str, object] = there | (model or {})
     changes = {"model": ModelSettings.model_validate(fields), "server": server}
     async with serving_app(settings.model_copy(update=changes)) as client:
         yield client

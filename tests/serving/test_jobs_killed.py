@@ -29,6 +29,7 @@ async def server(settings: Settings, upstream: FaultyServer) -> AsyncIterator[tu
         "TRENDRAG_MODEL__PROVIDER": "openai",
         "TRENDRAG_MODEL__BASE_URL": upstream.base_url,
         "TRENDRAG_MODEL__NAME": "tiny",
+        "TRENDRAG_MODEL__CONNECT_TIMEOUT_S": "60",
         "TRENDRAG_JOBS__LEASE_S": "0.5",
     }
     with_weights(settings)

@@ -24,7 +24,7 @@ TRENDS = found("latte art", "chess boxing", "night ferry").trends
 
 
 @contextlib.asynccontextmanager
-async def judging(server: FaultyServer, timeout_s: float = 20) -> AsyncIterator[ChatJudge]:
+async def judging(server: FaultyServer, timeout_s: float = 60) -> AsyncIterator[ChatJudge]:
     async with serving(server):
         settings = settings_for(server)
         model = open_chat_model(settings)

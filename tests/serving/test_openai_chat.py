@@ -60,7 +60,7 @@ async def post(port: int, body: object, path: str = "/v1/chat/completions") -> h
 @asynccontextmanager
 async def gateway(server: FaultyServer, **changes: object) -> AsyncIterator[FakeService]:
     """A service whose gateway leads to ``server``, whose model's name is `tiny`."""
-    settings = ModelSettings.model_validate({"token_timeout_s": 20, "total_timeout_s": 25} | changes)
+    settings = ModelSettings.model_validate({"token_timeout_s": 60, "total_timeout_s": 120} | changes)
     async with serving(server), httpx2.AsyncClient(limits=POOL, timeout=60) as http:
         wire = Wire(http, server.base_url, SecretStr("sk-upstream"))
         yield FakeService(gateway=ModelGateway(wire, "tiny", settings))
