@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -17,6 +17,7 @@ from sqlalchemy import URL, BigInteger, Connection, Dialect, Engine, TypeDecorat
 from sqlalchemy import make_url as parsed_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from trendrag.clock import microseconds, moment
 from trendrag.errors import ConfigurationError
 from trendrag.text import clean_line
 
@@ -41,10 +42,10 @@ class UtcDateTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002  (its signature)
-        return None if value is None else round(value.timestamp() * 1_000_000)
+        return None if value is None else microseconds(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  (as above)
-        return None if value is None else datetime.fromtimestamp(value / 1_000_000, UTC)
+        return None if value is None else moment(value)
 
 
 @dataclass(frozen=True, slots=True)

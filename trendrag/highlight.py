@@ -1,6 +1,6 @@
 """Finds the trends that a caption mentions, while it is being written.
 
-Knows nothing of where text or trends come from. The rules (docs/highlighting.md gives an example of each):
+Knows nothing of where text or trends come from. The rules (tests/trendrag/test_highlight.py has examples of each):
 
  1. Spans index the caption as it was sent, in code points; never a normalised copy.
  2. Case and accents don't count, NFC equals NFD; a span includes the combining marks of its last letter.

@@ -6,6 +6,7 @@ for everybody has ``needs(scope)`` among its dependencies, or takes the caller i
 A refusal says what is wrong with a key only to who holds it: of one that is unknown or was damaged nothing is told.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import serving.identity.keys
-from serving.http.errors import HttpError
+from serving.http.errors import ClientLeft, HttpError
 from serving.http.state import AppState, app_state
 from serving.identity.door import Door
 from serving.identity.headers import claimed
@@ -156,34 +157,33 @@ async def may(request: Request, state: AppState, scope: serving.identity.keys.Sc
         return False
 
 
-async def charged(state: AppState, who: Caller, captions: int) -> Use:
-    """Captions that count against the caller's quota from now on, whoever writes them.
+@asynccontextmanager
+async def counted(state: AppState, who: Caller, captions: int) -> AsyncIterator[Use]:
+    """Captions that count against the caller's quota while they are written: tell the `Use` every event. An error that
+    leaves this is the end of them, unless it is the client who left.
 
     Raises:
         HttpError: 429, so many are not left today.
-    """
-    try:
-        return await state.door.quota.take(who.key, captions)
-    except QuotaExceeded as error:
-        raise _exceeded(error) from None
-
-
-@asynccontextmanager
-async def counted(state: AppState, who: Caller, captions: int) -> AsyncIterator[Use]:
-    """Captions that count against the caller's quota while they are written: tell the `Use` every event.
-
-    Raises:
-        HttpError: as ``charged``.
     """
     async with AsyncExitStack() as stack:
         try:
             use = await stack.enter_async_context(state.door.quota.counted(who.key, captions))
         except QuotaExceeded as error:
-            raise _exceeded(error) from None
-        yield use
+            raise exceeded(error) from None
+        try:
+            yield use
+        except ClientLeft:
+            raise
+        except Exception:
+            use.failed()
+            raise
+        except asyncio.CancelledError:
+            if state.drain.cutting:
+                use.failed()
+            raise
 
 
-def _exceeded(error: QuotaExceeded) -> HttpError:
+def exceeded(error: QuotaExceeded) -> HttpError:
     message = (
         f"This API key has {error.limit} captions a day, and fewer are left than this asks for. The next day begins at "
         "midnight UTC."

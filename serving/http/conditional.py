@@ -5,8 +5,8 @@ from typing import Annotated
 
 from fastapi import Header, Response
 
-# What RequestContext sets where a route says nothing; it takes an answer that has one for one that minds its caching.
-_POLICY = "default-src 'none'; frame-ancestors 'none'"
+# RequestContext sets it where a route says nothing; it takes an answer that has one for one that minds its caching.
+POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 IfNoneMatch = Annotated[str | None, Header(description="the `ETag` of what you have; where it still holds, 304")]
 NOT_MODIFIED: dict[int | str, dict[str, str]] = {304: {"description": "what you have, by its ETag, still holds"}}
@@ -26,7 +26,7 @@ def holds(tag: str, asked: str | None) -> bool:
 
 
 def caching(how: str, tag: str) -> dict[str, str]:
-    return {"Cache-Control": how, "ETag": tag, "Content-Security-Policy": _POLICY}
+    return {"Cache-Control": how, "ETag": tag, "Content-Security-Policy": POLICY}
 
 
 def not_modified(how: str, tag: str) -> Response:

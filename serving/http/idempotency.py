@@ -20,6 +20,7 @@ from fastapi.routing import APIRoute
 
 from serving.http.callers import identify
 from serving.http.errors import HttpError
+from serving.http.limits import admitted
 from serving.http.state import AppState, app_state
 from serving.store.idempotency import Kept, UnderWay
 from trendrag.errors import StorageError
@@ -68,7 +69,9 @@ async def _once(request: Request, key: str, answer: Handler) -> Response:
     if not _KEY.fullmatch(key):
         raise HttpError(422, "invalid_request", f"{HEADER}: send 1 to 200 visible ASCII characters.")
     state = app_state(request)
-    owner = (await identify(request, state)).owner
+    who = await identify(request, state)
+    await admitted(request, who)  # the route's own asking comes too late for what is answered here
+    owner = who.owner
     fingerprint = _fingerprint(request, await request.body())
     now = state.now()
     try:
@@ -164,11 +167,12 @@ def _others(response: Response) -> dict[str, str]:
 
 
 def _fingerprint(request: Request, body: bytes) -> str:
-    """Of method, path and body. A form's boundary is made anew for each sending, and does not count."""
+    """Of method, address and body. A form's boundary is made anew for each sending, and does not count."""
     kind = request.headers.get("content-type", "")
     boundary = re.search(r'boundary="?([^";,\s]+)', kind)
     if boundary:
         body = body.replace(boundary[1].encode(), b"")
         kind = kind[: boundary.start()]
-    said = f"{request.method} {request.url.path} {kind.strip().lower()}\n".encode()
+    address = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    said = f"{request.method} {address} {kind.strip().lower()}\n".encode()
     return hashlib.sha256(said + body).hexdigest()

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
 from serving.drain import Drain
-from serving.http.callers import REFUSALS, CallerDep, charged, needs, still_good
+from serving.http.callers import REFUSALS, CallerDep, exceeded, needs, still_good
 from serving.http.captions import Prepared, write_captions
 from serving.http.errors import HttpError, error_responses
 from serving.http.idempotency import IdempotencyKey
@@ -17,6 +17,7 @@ from serving.http.schemas import CaptionBody, CaptionsAnswer
 from serving.http.state import ServicePort, State
 from serving.http.uploads import either_body
 from serving.identity.door import Door
+from serving.identity.quota import Charge, QuotaExceeded
 from serving.jobs.store import Job
 from serving.jobs.store import State as JobState
 from serving.jobs.worker import NotWritten, Write
@@ -94,17 +95,15 @@ async def submit(
     when it is taken in; what could not be written is given back, and so is all of a job that is cancelled before it was
     begun.
     """
-    now = state.now()
-    await admission.captions(len(asked.numbers))
-    use = await charged(state, caller, len(asked.numbers))
-    known = True
-    try:
-        job = await state.jobs.submit(caller.owner, key, asked, now, use)
-        known = job.created_at < now
-    finally:
-        if known:
-            await state.door.quota.give_back(use, use.captions)
-    state.worker.wake()
+    job = await state.jobs.known(caller.owner, key, asked)
+    if job is None:
+        now, captions = state.now(), len(asked.numbers)
+        await admission.captions(captions)
+        try:
+            job = await state.jobs.submit(caller.owner, key, asked, now, Charge.of(caller.key, captions, now))
+        except QuotaExceeded as error:
+            raise exceeded(error) from None
+        state.worker.wake()
     response.headers["Location"] = f"{router.prefix}/{job.id}"
     return OneJob(job=_told(job))
 

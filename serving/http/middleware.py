@@ -15,6 +15,7 @@ from opentelemetry.trace import Span, Tracer
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.http.conditional import POLICY
 from serving.http.errors import HttpError, error_response
 from serving.http.metrics import Metrics
 from serving.http.stream import INTERNAL
@@ -37,7 +38,6 @@ _HEADERS = {
 _RELEASE = "trendrag.release_body"  # in the ASGI scope
 # A browser that came by TLS once comes by nothing else for a year; not for other names below ours, which we don't know.
 _HSTS = "max-age=31536000"
-_API_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 
 class RequestContext:
@@ -76,7 +76,7 @@ class RequestContext:
                 if scope["scheme"] == "https":
                     headers["Strict-Transport-Security"] = _HSTS
                 if "Content-Security-Policy" not in headers:  # the page and its files bring their own
-                    headers["Content-Security-Policy"] = _API_POLICY
+                    headers["Content-Security-Policy"] = POLICY
                     headers["Cache-Control"] = "no-store"
             await send(message)
 

@@ -12,13 +12,13 @@ until then has a status of its own; what fails later is an error inside the stre
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from serving.http.callers import REFUSALS, Caller, CallerDep, charged, counted, needs
+from serving.http.callers import REFUSALS, Caller, CallerDep, counted, needs
 from serving.http.captions import through_the_door
 from serving.http.collected import Collected
 from serving.http.errors import HttpError, error_responses
@@ -29,9 +29,9 @@ from serving.http.openai_requests import Asked, asked_of, read_body, refused
 from serving.http.openai_schemas import ChatBody
 from serving.http.openai_stream import EventStream
 from serving.http.state import AppState, State
-from serving.http.stream import INTERNAL, unless_client_leaves
+from serving.http.stream import INTERNAL, unless_client_leaves, unless_cut
 from serving.ports import Gateway
-from trendrag.errors import ModelError
+from trendrag.errors import ModelError, ShuttingDown
 from trendrag.types import CaptionRequest, Delta, Done, Failed
 
 TRENDS = "trendrag"
@@ -90,7 +90,7 @@ async def chat_completions(request: Request, who: CallerDep, admission: Admitted
         asked = asked_of(body)
         if body.stream:
             return EventStream(_caption_stream(body, asked, who, admission, state), state.drain)
-        return await _whole(request, _caption_answer(asked, who, admission, state))
+        return await _whole(request, state, _caption_answer(asked, who, admission, state))
     gateway = state.service.gateway
     if gateway is None or body.model not in (PLAIN, gateway.name):
         raise _no_such_model(state)
@@ -98,7 +98,7 @@ async def chat_completions(request: Request, who: CallerDep, admission: Admitted
         raise refused(f"trendrag: this field is for the model {TRENDS}.")
     if body.stream:
         return EventStream(_plain_stream(body, gateway, who, admission, state), state.drain)
-    return await _whole(request, _plain_answer(body, gateway, who, admission, state))
+    return await _whole(request, state, _plain_answer(body, gateway, who, admission, state))
 
 
 async def _plain_stream(
@@ -113,9 +113,7 @@ async def _plain_stream(
 
 async def _plain_answer(body: ChatBody, gateway: Gateway, who: Caller, admission: Admission, state: AppState) -> bytes:
     async with _turn(body, who, admission, state):
-        sent = await _for_server(body, gateway, state)
-        with state.drain.stream():
-            return await gateway.complete(sent)
+        return await gateway.complete(await _for_server(body, gateway, state))
 
 
 async def _for_server(body: ChatBody, gateway: Gateway, state: AppState) -> bytes:
@@ -187,8 +185,7 @@ async def _turn(body: ChatBody, who: Caller, admission: Admission, state: AppSta
     """What ``serving.watched`` does for captions: charged, in its turn, and counted how it ends."""
     answers = body.n or 1
     await admission.captions(answers)
-    await charged(state, who, answers)
-    async with state.queue.turn(answers):
+    async with counted(state, who, answers), state.queue.turn(answers):
         with _watched(state), state.metrics.in_flight.track_inprogress():
             yield
 
@@ -199,15 +196,19 @@ def _watched(state: AppState) -> Iterator[None]:
     try:
         yield
     except (asyncio.CancelledError, GeneratorExit):
-        state.metrics.client_left()
+        if state.drain.cutting:
+            state.metrics.failed(ShuttingDown.code)
+        else:
+            state.metrics.client_left()
         raise
     except ModelError as error:
         state.metrics.failed(error.code)
         raise
 
 
-async def _whole(request: Request, making: Awaitable[bytes]) -> Response:
-    return Response(await unless_client_leaves(request, making), media_type="application/json")
+async def _whole(request: Request, state: AppState, making: Coroutine[Any, Any, bytes]) -> Response:
+    made = await unless_client_leaves(request, unless_cut(state.drain, making))
+    return Response(made, media_type="application/json")
 
 
 def _names(state: AppState) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import Request
 from pydantic import ValidationError
 
-from serving.http.errors import HttpError
+from serving.http.errors import HttpError, media_type
 from serving.http.openai_schemas import SERVER_ONLY, ChatBody, ChatMessage
 from serving.http.schemas import CaptionBody
 from trendrag.text import clean_line
@@ -21,8 +21,7 @@ def refused(message: str) -> HttpError:
 
 async def read_body(request: Request) -> ChatBody:
     """Raises HttpError: it is no JSON, or no chat request."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    if media_type(request) != "application/json":
         # A page of another site can't send this type without asking first.
         message = "Send the request as JSON, with the header Content-Type: application/json."
         raise HttpError(415, "unsupported_media_type", message)

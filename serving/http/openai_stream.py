@@ -21,15 +21,11 @@ from trendrag.errors import TrendragError
 
 log = logging.getLogger(__name__)
 
-_START = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [
-        (b"content-type", b"text/event-stream; charset=utf-8"),
-        (b"cache-control", b"no-cache"),
-        (b"x-accel-buffering", b"no"),
-    ],
-}
+_HEADERS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
 DONE = b"data: [DONE]\n\n"
 
 
@@ -44,15 +40,17 @@ class EventStream(Response):
         super().__init__(media_type="text/event-stream")
         self._events = events
         self._drain = drain
+        self._begun = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - Starlette's signature
         making = asyncio.ensure_future(self._make(send))
         leaving = asyncio.ensure_future(_left(receive))
         try:
             await asyncio.wait((making, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if not making.done():
+            if making.done():
+                making.result()
+            elif not self._begun:
                 raise ClientLeft
-            making.result()
         finally:
             leaving.cancel()
             if not making.done():
@@ -61,29 +59,29 @@ class EventStream(Response):
                     await making
 
     async def _make(self, send: Send) -> None:
-        begun = False
         try:
             with self._drain.stream():
                 async with aclosing(self._events) as events:
                     async for data in events:
-                        if not begun:
-                            begun = True
-                            await send(_START)
+                        if not self._begun:
+                            self._begun = True
+                            # A new one each time: middlewares write their headers, which are of one request, into it.
+                            await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS]})
                         await send({"type": "http.response.body", "body": data, "more_body": True})
             last = DONE
         except asyncio.CancelledError:
             if not self._drain.cutting:
                 raise
             error = shutting_down()
-            if not begun:
+            if not self._begun:
                 raise error from None
             last = error_event(error.code, str(error))
         except (TrendragError, HttpError) as error:
-            if not begun:
+            if not self._begun:
                 raise
             last = error_event(error.code, error.detail if isinstance(error, HttpError) else str(error))
         except Exception:
-            if not begun:
+            if not self._begun:
                 raise
             log.exception("a stream of chat events broke")
             last = error_event(INTERNAL.code, INTERNAL.message)

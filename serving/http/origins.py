@@ -27,7 +27,10 @@ RESPONSES: dict[int | str, dict[str, object]] = {
 
 _READ_ONLY = {"GET", "HEAD", "OPTIONS"}
 _SENT = ["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "X-API-Key", "X-Request-ID"]
-_READ = ["ETag", "Link", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"]
+_READ = [
+    "ETag", "Idempotency-Replayed", "Link", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Caption-Id",
+    "X-History", "X-Request-ID",
+]  # fmt: skip
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 

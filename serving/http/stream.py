@@ -8,9 +8,9 @@ the chain, which closes the call to the model.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
-from typing import TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager, closing, suppress
+from typing import Any, TypeVar
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -107,6 +107,21 @@ async def unless_client_leaves(request: Request, work: Awaitable[T]) -> T:
             task.cancel()
             with suppress(asyncio.CancelledError, Exception):
                 await task
+
+
+async def unless_cut(drain: Drain, work: Coroutine[Any, Any, T]) -> T:
+    """The result of ``work``, which is cancelled where the server ends and its time is over.
+
+    Raises:
+        ShuttingDown: it was.
+    """
+    try:
+        with closing(work), drain.stream():  # closed, for it may be too late to begin it
+            return await work
+    except asyncio.CancelledError:
+        if drain.cutting:
+            raise shutting_down() from None
+        raise
 
 
 async def _left(request: Request) -> None:

@@ -56,10 +56,31 @@ class Use:
             case _:
                 pass
 
+    def failed(self) -> None:
+        """It ended with an error, of which no event tells."""
+        self._over = True
+
     @property
     def owed(self) -> int:
         """How many to give back: what was not written by the end, or what had failed when the client left."""
         return max(0, self.captions - self._written) if self._over else self._failed
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """Captions that are to be counted on a day of a key that may have ``limit``."""
+
+    key: str
+    day: date
+    captions: int
+    limit: int
+
+    @classmethod
+    def of(cls, key: ApiKey | None, captions: int, now: datetime) -> "Charge | None":
+        """None where nothing is counted."""
+        if key is None or key.captions_per_day is None:
+            return None
+        return cls(key.id, now.astimezone(UTC).date(), captions, key.captions_per_day)
 
 
 class Quota:
@@ -82,7 +103,7 @@ class Quota:
             await self.give_back(use, use.owed)
 
     async def take(self, key: ApiKey | None, captions: int) -> Use:
-        """As ``counted``, for captions that outlive a request: give back yourself."""
+        """As ``counted``, for who gives back himself."""
         now = self._now().astimezone(UTC)
         nothing = Use(None, now.date(), captions)
         if key is None or key.captions_per_day is None or self._resting(now):

@@ -83,24 +83,9 @@ class KeyStore:
             return {row.key: row.captions for row in await connection.execute(counted)}
 
     async def take(self, key_id: str, day: date, captions: int, limit: int) -> bool:
-        """Counts them, all or none, where the day's sum stays within the limit. One statement, so that any number of
-        servers that count at the same moment never exceed it."""
-        if captions > limit:
-            return False
-        # The two dialects' inserts are spelled alike and have no common type.
-        insertion = sqlite.insert if self._database.dialect == "sqlite" else postgresql.insert
-        counted = (
-            insertion(KeyUseRow)
-            .values(key=key_id, day=day, captions=captions)
-            .on_conflict_do_update(
-                index_elements=[KeyUseRow.key, KeyUseRow.day],
-                set_={"captions": KeyUseRow.captions + captions},
-                where=KeyUseRow.captions + captions <= limit,
-            )
-            .returning(KeyUseRow.captions)
-        )
+        """Counts them, all or none, where the day's sum stays within the limit."""
         async with self._database.begin() as connection:
-            return (await connection.execute(counted)).one_or_none() is not None
+            return await take(connection, key_id, day, captions, limit)
 
     async def give_back(self, key_id: str, day: date, captions: int) -> None:
         async with self._database.begin() as connection:
@@ -111,6 +96,26 @@ class KeyStore:
         first_kept = (now - KEEP_USE).astimezone(UTC).date()
         async with self._database.begin() as connection:
             return (await connection.execute(delete(KeyUseRow).where(KeyUseRow.day < first_kept))).rowcount
+
+
+async def take(connection: AsyncConnection, key_id: str, day: date, captions: int, limit: int) -> bool:
+    """As ``KeyStore.take``, as a part of the connection's transaction. One statement, so that any number of servers
+    that count at the same moment never exceed the limit."""
+    if captions > limit:
+        return False
+    # The two dialects' inserts are spelled alike and have no common type.
+    insertion = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    counted = (
+        insertion(KeyUseRow)
+        .values(key=key_id, day=day, captions=captions)
+        .on_conflict_do_update(
+            index_elements=[KeyUseRow.key, KeyUseRow.day],
+            set_={"captions": KeyUseRow.captions + captions},
+            where=KeyUseRow.captions + captions <= limit,
+        )
+        .returning(KeyUseRow.captions)
+    )
+    return (await connection.execute(counted)).one_or_none() is not None
 
 
 async def give_back(connection: AsyncConnection, key_id: str, day: date, captions: int) -> None:

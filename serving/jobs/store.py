@@ -10,7 +10,7 @@ were not written, and all of a job that was cancelled before it was begun. Cance
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -20,8 +20,8 @@ from sqlalchemy import and_, delete, func, insert, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from serving.identity.quota import Use
-from serving.identity.store import give_back
+from serving.identity.quota import Charge, QuotaExceeded, seconds_to_midnight
+from serving.identity.store import give_back, take
 from serving.store.database import Database
 from serving.store.tables import JobRow
 from trendrag.database import UtcDateTime
@@ -69,32 +69,32 @@ class JobStore:
         self._keep = keep
 
     async def submit(
-        self, owner: str, key: str | None, request: CaptionRequest, now: datetime, use: Use | None = None
+        self, owner: str, key: str | None, request: CaptionRequest, now: datetime, charge: Charge | None = None
     ) -> Job:
-        """The new job; the old one where the owner submitted the same under this key before. ``use`` is what was
-        charged for the new one.
+        """The new job; the old one where the owner submitted the same under this key before. ``charge`` is what the
+        new one costs: counted with it, or not at all.
 
         Raises:
             KeyReused: it was another request.
             TooManyJobs: the owner has ``max_open`` jobs that are not over.
+            QuotaExceeded: so many captions are not left today.
         """
-        kept = _kept(request)
-        fingerprint = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
-        if key is not None and (known := await self._known(owner, key, fingerprint)):
+        if known := await self.known(owner, key, request):
             return known
+        kept = _kept(request)
         row: dict[str, Any] = {
             "id": new_id(now),
             "owner": owner,
             "key": key,
-            "fingerprint": fingerprint,
+            "fingerprint": _fingerprint(kept),
             "state": "queued",
             "request": kept,
             "image": request.image.data,
             "ready_at": now,
             "created_at": now,
         }
-        if use is not None and use.key is not None:
-            row |= {"charged": use.captions, "charged_key": use.key, "charged_day": use.day}
+        if charge is not None:
+            row |= {"charged": charge.captions, "charged_key": charge.key, "charged_day": charge.day}
         try:
             async with self._database.begin() as connection:
                 waiting = select(func.count()).where(JobRow.owner == owner, JobRow.state.in_(OPEN))
@@ -102,20 +102,31 @@ class JobStore:
                     raise TooManyJobs(
                         f"You have {self._max_open} jobs that are not finished. Wait for one, or cancel one."
                     )
-                return _job((await connection.execute(insert(JobRow).values(row).returning(*_TOLD))).one())
+                job = _job((await connection.execute(insert(JobRow).values(row).returning(*_TOLD))).one())
+                # After it is in: of two of the same, the second is to learn of the first, and not of the quota.
+                if charge is not None and not await take(
+                    connection, charge.key, charge.day, charge.captions, charge.limit
+                ):
+                    raise QuotaExceeded(charge.limit, seconds_to_midnight(now))
+                return job
         except StorageError as error:
             # Two of the same at the same moment: the other was first.
-            if key is not None and isinstance(error.__cause__, IntegrityError):
-                known = await self._known(owner, key, fingerprint)
-                if known is not None:
-                    return known
+            if isinstance(error.__cause__, IntegrityError) and (known := await self.known(owner, key, request)):
+                return known
             raise
 
-    async def _known(self, owner: str, key: str, fingerprint: str) -> Job | None:
+    async def known(self, owner: str, key: str | None, request: CaptionRequest) -> Job | None:
+        """The job of this request that the owner submitted under this key before.
+
+        Raises:
+            KeyReused: it was another request.
+        """
+        if key is None:
+            return None
         async with self._database.begin() as connection:
             wanted = select(*_TOLD, JobRow.fingerprint).where(JobRow.owner == owner, JobRow.key == key)
             found = (await connection.execute(wanted)).one_or_none()
-        if found is not None and found.fingerprint != fingerprint:
+        if found is not None and found.fingerprint != _fingerprint(_kept(request)):
             raise KeyReused("This Idempotency-Key came with another request before. Use a new key for a new request.")
         return _job(found) if found is not None else None
 
@@ -149,14 +160,17 @@ class JobStore:
             found = (await connection.execute(select(*_TOLD).where(mine))).one_or_none()
         return _job(found) if found is not None else None
 
-    async def lease(self, worker: str, now: datetime, until: datetime, max_attempts: int) -> Leased | None:
-        """The job that has waited longest, now the worker's until ``until``; None where none waits.
+    async def lease(
+        self, worker: str, now: datetime, until: datetime, max_attempts: int, doing: Collection[str] = ()
+    ) -> Leased | None:
+        """The job that has waited longest, now the worker's until ``until``; None where none waits. Those that the
+        worker is ``doing`` are not begun again, though it held on to them too late.
 
         A job whose lease ran out ``max_attempts`` times is failed on the way: it may be what kills workers.
         """
         waits = or_(
             and_(JobRow.state == "queued", JobRow.ready_at <= now),
-            and_(JobRow.state == "running", JobRow.leased_until < now),
+            and_(JobRow.state == "running", JobRow.leased_until < now, JobRow.id.not_in(doing)),
         )
         # Locks nothing that another worker is about to take; SQLite, with one writer at a time, needs no lock.
         first = select(JobRow.id).where(waits).order_by(JobRow.ready_at, JobRow.id).limit(1)
@@ -285,6 +299,10 @@ def backoff(attempts: int) -> timedelta:
 
 def _kept(request: CaptionRequest) -> dict[str, Any]:
     return request.model_dump(mode="json", exclude={"image": {"data"}})
+
+
+def _fingerprint(kept: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def _request(kept: Mapping[str, Any], image: bytes | None) -> CaptionRequest | None:

@@ -110,7 +110,7 @@ class JobWorker:
                     await self._news.wait()
 
     async def _next(self) -> Leased | None:
-        return await self._store.lease(self._name, self._now(), self._until(), self._attempts)
+        return await self._store.lease(self._name, self._now(), self._until(), self._attempts, self._doing.keys())
 
     def _until(self) -> datetime:
         return self._now() + timedelta(seconds=self._lease_s)

@@ -109,7 +109,7 @@ def _load(model: Path, key: str, slots: int, threads: int) -> "Server":
     params.cors_origins = "null"  # no page in a browser may call it
     try:
         server = xllamacpp.Server(params)
-        _wait_for(server.listening_address)
+        _wait_for(server.listening_address, key)
     except Exception as error:  # the binding passes on C++ exceptions of several kinds
         raise ModelUnavailable(
             f"The embedded engine can't load {model.name}. Run: trendrag models fetch --verify smollm2"
@@ -117,13 +117,14 @@ def _load(model: Path, key: str, slots: int, threads: int) -> "Server":
     return server
 
 
-def _wait_for(address: str) -> None:
-    """Until the server answers. One that is stopped before it has begun to listen never ends, and holds up all of
-    Python meanwhile: its destructor keeps the interpreter's lock."""
+def _wait_for(address: str, key: str) -> None:
+    """Until the loop of the model answers, as it alone can for its adapters: the server answers /health before that
+    has begun. One that is stopped earlier never ends, and holds up all of Python meanwhile: its destructor keeps the
+    interpreter's lock."""
     parts = urlsplit(address)
     connection = HTTPConnection(parts.hostname or "", parts.port, timeout=START_TIMEOUT_S)
     try:
-        connection.request("GET", "/health")
+        connection.request("GET", "/lora-adapters", headers={"Authorization": f"Bearer {key}"})
         connection.getresponse().read()
     finally:
         connection.close()

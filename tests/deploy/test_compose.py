@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from serving import drain
+from serving.records import keeper
 from tests.deploy.test_watching import DEPLOY
 from tests.test_docs import fields
 from trendrag.cli import command
@@ -50,6 +52,12 @@ def test_what_a_service_names_is_there(name: str) -> None:
     for volume in service.get("volumes", []):
         source, _, _ = volume.partition(":")
         assert (DEPLOY / source).exists() if source.startswith(".") else source in COMPOSE["volumes"]
+
+
+def test_the_server_is_given_the_time_that_it_takes_to_end() -> None:
+    """It drains, sends the last bytes, and writes down what it wrote."""
+    ending = Settings().server.drain_s + drain.CLOSE_S + keeper.CLOSE_S
+    assert float(SERVICES["trendrag"]["stop_grace_period"].removesuffix("s")) > ending
 
 
 @each_service

@@ -25,8 +25,9 @@ def settings_for(settings: Settings, base_url: str, **model: object) -> Settings
     settings.data_dir.mkdir(exist_ok=True)
     if not settings.models_dir.exists():
         settings.models_dir.symlink_to(default_data_dir() / "models")
-    chosen = {"provider": "openai", "base_url": base_url, "name": "tiny", "api_key": SecretStr(KEY), **model}
-    return settings.model_copy(update={"model": ModelSettings.model_validate(chosen)})
+    chosen = {"provider": "openai", "base_url": base_url, "name": "tiny", "api_key": SecretStr(KEY)}
+    patient = {"connect_timeout_s": 60, **model}
+    return settings.model_copy(update={"model": ModelSettings.model_validate(chosen | patient)})
 
 
 @asynccontextmanager

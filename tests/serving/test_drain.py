@@ -21,7 +21,7 @@ from trendrag.errors import ShuttingDown
 from trendrag.settings import default_data_dir
 
 TRENDRAG = Path(sys.executable).parent / "trendrag"
-LIMIT_S = 60
+LIMIT_S = 180
 """Safety net of a test that would otherwise hang; no test measures time."""
 
 
@@ -59,6 +59,7 @@ async def ours(data_dir: Path, **server: float) -> AsyncIterator[Ours]:
             "TRENDRAG_MODEL__PROVIDER": "openai",
             "TRENDRAG_MODEL__BASE_URL": upstream.base_url,
             "TRENDRAG_MODEL__NAME": "tiny",
+            "TRENDRAG_MODEL__CONNECT_TIMEOUT_S": "60",
         } | {f"TRENDRAG_SERVER__{name.upper()}": str(value) for name, value in server.items()}
         process = await asyncio.create_subprocess_exec(
             TRENDRAG, "serve", "--port", "0", env=clean | settings, stderr=PIPE
@@ -141,7 +142,7 @@ async def test_the_second_signal_cuts_at_once(data_dir: Path) -> None:
 
 
 async def test_with_nothing_under_way_it_ends_after_the_notice(data_dir: Path) -> None:
-    async with ours(data_dir, drain_notice_s=2) as at:
+    async with ours(data_dir, drain_notice_s=5) as at:
         await at.stopping()  # it answers still, and says that it ends
         assert at.process.returncode is None
         assert await at.ended() == 0

@@ -34,6 +34,22 @@ async def main():
 asyncio.run(main())
 """
 
+AT_ONCE = f"""
+import asyncio, os
+from pathlib import Path
+from serving.models.embedded import EmbeddedEngine
+
+async def main():
+    for _ in range(6):
+        engine = EmbeddedEngine(Path({str(MODELS)!r}))
+        await engine.start()
+        await engine.close()
+
+if hasattr(os, "sched_setaffinity"):  # on one core its threads come late
+    os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+asyncio.run(main())
+"""
+
 
 async def test_it_stands_in_for_a_model_server_that_is_away(settings: Settings, unused_tcp_port: int) -> None:
     settings.data_dir.mkdir()
@@ -69,7 +85,7 @@ async def test_it_can_be_closed_twice_and_started_again() -> None:
     await engine.close()
     await engine.close()
 
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(timeout=60, trust_env=False) as client:
         with pytest.raises(httpx2.HTTPError):
             await client.get(first.base_url + "/models")
     assert await engine.start() != first
@@ -81,7 +97,7 @@ async def test_it_answers_only_with_the_key() -> None:
     endpoint = await engine.start()
     body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
 
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(timeout=60, trust_env=False) as client:
         without = await client.post(endpoint.base_url + "/chat/completions", json=body)
         headers = {"Authorization": f"Bearer {endpoint.api_key}"}
         with_key = await client.post(endpoint.base_url + "/chat/completions", json=body, headers=headers)
@@ -111,9 +127,16 @@ async def test_opening_loads_nothing_and_says_it_drafts(settings: Settings) -> N
         assert writer.draft
 
 
+def test_it_can_be_closed_as_soon_as_it_has_started() -> None:
+    command = [sys.executable, "-c", AT_ONCE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)  # noqa: S603  our own code
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_program_that_never_closes_it_still_ends_quietly() -> None:
     command = [sys.executable, "-c", RUN, "end"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603  our own code
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)  # noqa: S603  our own code
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "started\n", "")
 
@@ -124,7 +147,7 @@ def test_an_interrupt_ends_it() -> None:
         assert program.stdout is not None
         assert program.stdout.readline() == b"started\n"
         program.send_signal(signal.SIGINT)
-        _, errors = program.communicate(timeout=60)
+        _, errors = program.communicate(timeout=180)
 
     assert program.returncode in (1, -signal.SIGINT)
     assert errors.rstrip().endswith(b"KeyboardInterrupt")

@@ -122,7 +122,7 @@ async def test_a_stream_that_its_client_leaves_is_not_kept_and_one_that_is_read_
         sender.write(post(PATHS[1], REQUEST))
         await reader.readuntil(b"event: done")
         # At once, while that answer's last bytes may not even be sent.
-        async with httpx2.AsyncClient() as client:
+        async with httpx2.AsyncClient(timeout=60) as client:
             found = (await client.get(f"http://127.0.0.1:{port}{HISTORY}")).json()["items"]
     assert len(found) == 1
 

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import httpx2
@@ -13,6 +14,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from serving.app import create_app
+from serving.drain import Drain
 from serving.http.callers import CallerDep, needs
 from serving.http.jobs import writing
 from serving.http.state import STATE_KEY, AppState
@@ -30,6 +32,7 @@ from tests.serving.pages import SCRIPT, TINY_PAGE
 from tests.serving.test_http_captions import PATHS, body
 from tests.serving.test_http_jobs import finished
 from tests.serving.test_http_wire import connection, ends, post
+from tests.serving.test_openai_chat import MESSAGES
 from trendrag.errors import ModelInterrupted, ModelRejected, ModelUnavailable
 from trendrag.settings import LimitSettings, Settings
 
@@ -49,6 +52,16 @@ class Keys:
             database = Database.of(self._settings)
             try:
                 return (await made(KeyStore(database), scopes or ("captions", "history"), **limits))[0]
+            finally:
+                await database.aclose()
+
+        return asyncio.run(run())
+
+    def used(self, key: str) -> int:
+        async def run() -> int:
+            database = Database.of(self._settings)
+            try:
+                return (await KeyStore(database).uses(NOW.date()))[claim_of(key).id]
             finally:
                 await database.aclose()
 
@@ -94,10 +107,12 @@ def ask(service_settings: Settings, clock: Clock) -> Iterator[Ask]:
             client: tuple[str, int] = ELSEWHERE,
             service: FakeService | None = None,
             url: str = "http://127.0.0.1",
+            limits: LimitSettings | None = None,
             **server: object,
         ) -> TestClient:
             changed = service_settings.server.model_copy(update={"keys": "required"} | server)
-            settings = service_settings.model_copy(update=SMALL | {"server": changed})
+            counted = {"limits": limits} if limits else {}
+            settings = service_settings.model_copy(update=SMALL | {"server": changed} | counted)
             app = wired(create_app(settings, (service or FakeService()).open, clock, built_page=TINY_PAGE))
             return stack.enter_context(TestClient(app, url, raise_server_exceptions=False, client=client))
 
@@ -262,6 +277,17 @@ def test_captions_that_failed_are_given_back(ask: Ask, keys: Keys, path: str) ->
     refusal(client.post(path, json=body(), headers=headers), 429, "quota_exceeded")
 
 
+def test_a_job_that_is_asked_for_again_costs_nothing(ask: Ask, keys: Keys) -> None:
+    client = ask(limits=LimitSettings(captions_per_day=1))
+    key = keys.make(captions_per_day=1)
+    headers = with_key(key) | {"Idempotency-Key": "k"}
+    answers = [client.post("/api/v1/jobs", json=body(), headers=headers) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [202, 202, 202]
+    assert len({answer.json()["job"]["id"] for answer in answers}) == 1
+    refusal(client.post("/api/v1/jobs", json=body(), headers=with_key(key)), 429, "quota_exceeded")
+    assert keys.used(key) == 1
+
+
 def test_jobs_that_failed_are_given_back_and_those_that_did_not_are_not(ask: Ask, keys: Keys) -> None:
     service = FakeService(FakeWriter(error=ModelRejected("it said no")))
     client = ask(service=service)
@@ -276,6 +302,57 @@ def test_jobs_that_failed_are_given_back_and_those_that_did_not_are_not(ask: Ask
     service.writer = FakeService().writer
     assert done() == "done"
     refusal(client.post("/api/v1/jobs", json=body(), headers=headers), 429, "quota_exceeded")
+
+
+@dataclass
+class Ending(FakeService):
+    """Asked, it fails; with a ``drain``, our server's time is over just then."""
+
+    name: str = "tiny"
+    drain: Drain | None = None
+
+    async def _end(self) -> None:
+        if self.drain is None:
+            raise ModelUnavailable("It is away.")
+        self.drain.cut()
+        async with asyncio.timeout(60):
+            await asyncio.Event().wait()
+
+    async def complete(self, body: bytes) -> bytes:
+        await self._end()
+        return b""
+
+    async def stream(self, request: Any) -> AsyncGenerator[Any, None]:
+        await self._end()
+        yield b""
+
+
+@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("model", ["trendrag", "tiny"])
+def test_chats_that_failed_are_given_back(
+    service_settings: Settings, keys: Keys, clock: Clock, model: str, stream: bool, cut: bool
+) -> None:
+    drain = Drain()
+    service = Ending(drain=drain if cut else None)
+    service.gateway = service
+    required = service_settings.server.model_copy(update={"keys": "required", "hosts": ("test",)})
+    app = create_app(service_settings.model_copy(update={"server": required}), service.open, clock, drain=drain)
+    key = keys.make(captions_per_day=1)
+    asked = {"model": model, "messages": MESSAGES, "stream": stream}
+    with TestClient(app, "http://test", raise_server_exceptions=False) as client:
+        for _ in range(1 if cut else 3):
+            answer = client.post("/v1/chat/completions", json=asked, headers=with_key(key))
+            refusal(answer, 503, "shutting_down" if cut else "model_unavailable")
+    assert keys.used(key) == 0
+
+
+def test_an_answer_that_is_told_again_counts_as_a_request(ask: Ask, keys: Keys) -> None:
+    client = ask(limits=LimitSettings(requests_per_minute=3))
+    headers = with_key(keys.make()) | {"Idempotency-Key": "k"}
+    answers = [client.post(PATHS[0], json=body(), headers=headers) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert [answer.headers.get("idempotency-replayed") for answer in answers] == [None, "true", "true", None]
 
 
 def test_bad_requests_cost_nothing(ask: Ask, keys: Keys) -> None:
@@ -294,7 +371,7 @@ async def test_a_database_that_goes_away_stops_nobody_who_was_there(serve: Serve
     known, _ = await made(KeyStore(database), captions_per_day=1)
     new, _ = await made(KeyStore(database))
     url = f"http://127.0.0.1:{port}{PATHS[0]}"
-    async with httpx2.AsyncClient() as client:
+    async with httpx2.AsyncClient(timeout=60) as client:
         assert (await client.post(url, json=body(), headers=with_key(known))).status_code == 200
         async with away(database):
             answer = await client.post(url, json=body(), headers=with_key(new))

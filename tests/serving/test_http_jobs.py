@@ -156,6 +156,13 @@ def test_a_failure_is_not_kept(make_client: MakeClient, path: str) -> None:
     assert "idempotency-replayed" not in answer.headers
 
 
+def test_what_stands_behind_the_path_makes_another_request(client: TestClient) -> None:
+    key = {"Idempotency-Key": "k"}
+    assert client.post(CAPTION, json=body(), headers=key).status_code == 200
+    answer = client.post(f"{CAPTION}?parent={32 * 'a'}", json=body(), headers=key)
+    assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
+
+
 def test_a_key_must_be_sane(client: TestClient) -> None:
     for key in ("", "a b", "x" * 201):
         answer = client.post(CAPTION, json=body(), headers={"Idempotency-Key": key})

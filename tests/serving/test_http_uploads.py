@@ -199,7 +199,7 @@ async def test_an_image_by_its_address(serve: Serve, pictures: Server, path: str
     service = FakeService()
     fetch = FetchSettings(allow_http=True, allow_private=True, ports=(pictures.port,))
     port = serve(service, fetch=fetch)
-    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
         answer = await client.post(path, json={"image_url": pictures.url("/1.jpg"), "note": "hi"})
         assert answer.status_code == 200
         assert service.requests[0].image.data == PHOTO
@@ -275,7 +275,7 @@ async def test_a_slow_upload_holds_no_slot(serve: Serve) -> None:
         for each in (one, two, three):  # two captions at once are the limit
             each.write(post(PATHS[0], b"{", length=1000))
             await each.drain()
-        async with httpx2.AsyncClient() as client:
+        async with httpx2.AsyncClient(timeout=60) as client:
             assert (await client.post(f"http://127.0.0.1:{port}{PATHS[0]}", json=body())).status_code == 200
 
 
@@ -291,7 +291,7 @@ async def test_a_stream_under_way_no_longer_counts_its_upload(serve: Serve) -> N
         one.write(post(PATHS[1], content))
         await gates[0].begun.wait()
         service.writer = FakeService().writer
-        async with httpx2.AsyncClient() as client:
+        async with httpx2.AsyncClient(timeout=60) as client:
             for _ in range(10):  # eight of this size are the limit
                 answer = await client.post(f"http://127.0.0.1:{port}{PATHS[0]}", json={"image": large})
                 assert answer.status_code == 200

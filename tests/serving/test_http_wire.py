@@ -15,7 +15,7 @@ from tests.serving.fakes import FakeService, GatedWriter
 from tests.serving.test_http_captions import PATHS, b64, body
 from trendrag.settings import ImageSettings
 
-LIMIT_S = 30
+LIMIT_S = 120
 """Safety net of a test that would otherwise hang; no test measures time."""
 
 
@@ -49,7 +49,7 @@ REQUEST = json.dumps(body()).encode()
 
 
 async def metric(port: int, name: str) -> float:
-    async with httpx2.AsyncClient() as client:
+    async with httpx2.AsyncClient(timeout=60) as client:
         text = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
     return next(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(f"{name} "))
 
@@ -88,7 +88,7 @@ async def test_no_more_captions_at_once_than_set_and_slots_come_back(serve: Serv
         one.write(post(path, REQUEST))
         await gates[0].begun.wait()
         service.writer = gates[1]
-        async with connection(port) as (_, two), httpx2.AsyncClient() as client:
+        async with connection(port) as (_, two), httpx2.AsyncClient(timeout=60) as client:
             two.write(post(path, REQUEST))
             await gates[1].begun.wait()
             answer = await client.post(f"http://127.0.0.1:{port}{path}", json=body())
@@ -97,7 +97,7 @@ async def test_no_more_captions_at_once_than_set_and_slots_come_back(serve: Serv
             assert await metric(port, "trendrag_captions_in_flight") == 2
     await asyncio.gather(*(gate.closed.wait() for gate in gates))
     service.writer = FakeService().writer
-    async with httpx2.AsyncClient() as client:
+    async with httpx2.AsyncClient(timeout=60) as client:
         # The slot is given back just after the model was closed: ask until it is.
         while (answer := await client.post(f"http://127.0.0.1:{port}{path}", json=body())).status_code == 503:
             pass
@@ -151,7 +151,7 @@ async def test_all_bodies_together_are_limited_too(serve: Serve) -> None:
     """Eight bodies that stop just short of their end; the ninth finds no room."""
     port = serve(FakeService(), image=ImageSettings(max_bytes=300_000))
     size = 300_000 * 4 // 3
-    async with httpx2.AsyncClient() as client:
+    async with httpx2.AsyncClient(timeout=60) as client:
         senders: list[asyncio.StreamWriter] = []
         try:
             for _ in range(9):

@@ -73,7 +73,8 @@ async def test_an_answer_stays_for_a_day(remembered: Idempotency) -> None:
 async def test_who_asks_again_while_the_first_is_answered_is_told_to_wait(serve: Serve, path: str) -> None:
     writer = GatedWriter()
     port = serve(FakeService(writer))
-    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers={"Idempotency-Key": "k"}) as client:
+    origin, key = f"http://127.0.0.1:{port}", {"Idempotency-Key": "k"}
+    async with httpx2.AsyncClient(base_url=origin, headers=key, timeout=60) as client:
         first = asyncio.create_task(client.post(path, json=body()))
         await writer.begun.wait()
         second = await client.post(path, json=body())

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 
-from serving.identity.quota import Quota
+from serving.identity.quota import Charge, QuotaExceeded
 from serving.identity.store import KeyStore
 from serving.jobs.store import Job, JobStore, Leased
 from serving.jobs.worker import JobWorker, NotWritten
@@ -191,14 +191,14 @@ class Charged:
     """Three captions charged to a key for a job, by the store of one server; ``other`` is another server's."""
 
     def __init__(self, database: Database, another: Database) -> None:
+        self.database = database
         self.keys = KeyStore(database)
         self.store = JobStore(database, max_open=30, keep=KEEP)
         self.other = JobStore(another, max_open=30, keep=KEEP)
 
     async def submit(self) -> Job:
         _, self.key = await made(self.keys, captions_per_day=10)
-        self.use = await Quota(self.keys, lambda: NOW).take(self.key, 3)
-        return await self.store.submit(f"key:{self.key.id}", None, ASKED, NOW, self.use)
+        return await self.store.submit(f"key:{self.key.id}", None, ASKED, NOW, Charge.of(self.key, 3, NOW))
 
     async def counted(self) -> int:
         return (await self.keys.uses(NOW.date()))[self.key.id]
@@ -224,6 +224,24 @@ async def test_captions_that_were_not_written_are_given_back_once(
     for store in (charged.store, charged.other, charged.store):
         await store.finish(job.id, "w", state, SOON, written=written)
         assert await charged.counted() == counted
+
+
+async def test_a_job_is_charged_once_with_its_key_and_not_where_it_is_not_taken_in(charged: Charged) -> None:
+    first = await charged.submit()
+    charge = Charge.of(charged.key, 4, NOW)
+    both = [
+        await asyncio.gather(*(store.submit(first.owner, "k", ASKED, NOW, charge) for _ in range(4)))
+        for store in (charged.store, charged.other)
+    ]
+    assert len({job.id for jobs in both for job in jobs}) == 1
+    assert await charged.counted() == 3 + 4
+    with pytest.raises(QuotaExceeded):
+        await charged.store.submit(first.owner, None, ASKED, NOW, charge)
+    full = JobStore(charged.database, max_open=2, keep=KEEP)
+    with pytest.raises(TooManyJobs):
+        await full.submit(first.owner, None, ASKED, NOW, Charge.of(charged.key, 1, NOW))
+    assert await charged.counted() == 3 + 4
+    assert len(await charged.store.page(first.owner, 10, None)) == 2
 
 
 async def test_what_is_cancelled_before_it_was_begun_is_given_back_once(charged: Charged) -> None:
@@ -422,6 +440,22 @@ async def test_captions_written_while_the_database_is_away_are_kept_for_when_it_
     assert await bench.left() == "done"
     assert (await again(bench.store, job)).answer == ANSWER
     assert len(bench.model.asked) == 1
+
+
+async def test_a_worker_that_holds_on_too_late_does_not_begin_its_own_job_again(bench: Bench) -> None:
+    """As after a database that was away for longer than the lease."""
+    job = await bench.submit()
+    worker = await bench.start()
+    await bench.model.begun.get()
+    bench.now = LATER
+    other = ASKED.model_copy(update={"note": "another"})
+    await bench.store.submit("me", None, other, LATER)
+    worker.wake()
+    await bench.model.begun.get()
+    assert [asked for asked, _ in bench.model.asked] == [ASKED, other]
+    bench.model.gate.set()
+    assert [await bench.left() for _ in range(2)] == ["done"] * 2
+    assert (await again(bench.store, job)).attempts == 1
 
 
 async def test_no_more_than_so_many_at_once(bench: Bench) -> None:

@@ -29,6 +29,7 @@ async def server(settings: Settings, upstream: FaultyServer) -> AsyncIterator[tu
         "TRENDRAG_MODEL__PROVIDER": "openai",
         "TRENDRAG_MODEL__BASE_URL": upstream.base_url,
         "TRENDRAG_MODEL__NAME": "tiny",
+        "TRENDRAG_MODEL__CONNECT_TIMEOUT_S": "60",
         "TRENDRAG_JOBS__LEASE_S": "0.5",
     }
     with_weights(settings)
@@ -52,7 +53,7 @@ async def server(settings: Settings, upstream: FaultyServer) -> AsyncIterator[tu
 
 
 async def test_a_job_survives_kill_9_and_is_told_once(settings: Settings) -> None:
-    async with asyncio.timeout(90), serving(FaultyServer(fault="hang")) as upstream:
+    async with asyncio.timeout(180), serving(FaultyServer(fault="hang")) as upstream:
         async with server(settings, upstream) as (client, process):
             asked = await client.post("/api/v1/jobs", json=body(trends=False), headers={"Idempotency-Key": "k"})
             await upstream.asked.wait()

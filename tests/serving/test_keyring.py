@@ -17,7 +17,7 @@ from tests.serving.identities import Clock, away, claim_of, made
 from trendrag.errors import StorageError
 from trendrag.settings import Settings
 
-LIMIT_S = 30
+LIMIT_S = 60
 """Safety net of a test that would otherwise hang; no test measures time."""
 
 

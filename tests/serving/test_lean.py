@@ -72,7 +72,7 @@ class TestStandardIntegration(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        return {"model": "tiny", "base_url": self.base_url, "http_async_client": httpx2.AsyncClient()}
+        return {"model": "tiny", "base_url": self.base_url, "http_async_client": httpx2.AsyncClient(timeout=60)}
 
     @property
     def model_override_value(self) -> str:
@@ -84,7 +84,7 @@ class TestStandardIntegration(ChatModelIntegrationTests):
 
 
 async def ask(server: FaultyServer, **fields: Any) -> tuple[AIMessage, dict[str, Any]]:
-    async with serving(server), httpx2.AsyncClient() as client:
+    async with serving(server), httpx2.AsyncClient(timeout=60) as client:
         model = LeanChat(model="tiny", base_url=server.base_url, http_async_client=client, **fields)
         photo = {"type": "image", "base64": "/9j/", "mime_type": "image/jpeg"}
         told = await model.ainvoke([SystemMessage("Be brief."), HumanMessage([photo, {"type": "text", "text": "Hi"}])])

@@ -31,7 +31,7 @@ async def test_no_key_note_image_or_caption_is_in_the_log(
         settings = settings_for(settings, model.base_url)
         async with open_service(settings) as service, the_app(settings, service) as base_url:
             body = asked_for(NOTE)
-            async with httpx2.AsyncClient() as client:
+            async with httpx2.AsyncClient(timeout=60) as client:
                 for path in ("caption", "caption/stream"):
                     await client.post(
                         f"{base_url}/api/v1/{path}",
@@ -54,7 +54,7 @@ async def test_probes_are_told_only_at_debug(settings: Settings, log_lines: LogL
     async with (
         open_service(settings) as service,
         the_app(settings, service) as base_url,
-        httpx2.AsyncClient() as client,
+        httpx2.AsyncClient(timeout=60) as client,
     ):
         await client.get(f"{base_url}/healthz")
         await client.get(f"{base_url}/nothing", headers={"X-Request-ID": "r-1"})

@@ -14,12 +14,14 @@ import pytest
 from langchain_core.messages import HumanMessage
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
+from starlette.testclient import TestClient
 
+from serving.app import create_app
 from serving.models.gateway import ModelGateway
 from serving.models.openai import POOL
 from serving.models.wire import Wire
-from tests.fakes import FakeWriter, make_trend
-from tests.serving.conftest import Serve
+from tests.fakes import NOW, FakeWriter, make_trend
+from tests.serving.conftest import LogLines, Serve
 from tests.serving.fakes import FakeService, GatedWriter
 from tests.serving.faulty_server import WORDS, Fault, FaultyServer, delta, serving
 from tests.serving.pictures import decoded, encoded, picture, png_bomb
@@ -27,7 +29,7 @@ from tests.serving.test_hostile_images import noise as noisy
 from tests.serving.test_http_wire import ends, metric
 from tests.serving.test_images import with_exif
 from trendrag.errors import ModelInterrupted, ModelUnavailable
-from trendrag.settings import ModelSettings, ServerSettings
+from trendrag.settings import ModelSettings, ServerSettings, Settings
 
 PHOTO = "data:image/jpeg;base64," + base64.b64encode(encoded(picture())).decode()
 TEXT = "My pumpkin spice latte."
@@ -47,7 +49,7 @@ MESSAGES: Any = [user("first coffee", photo())]
 
 
 def client(port: int) -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY, max_retries=0)
+    return openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY, max_retries=0, timeout=60)
 
 
 async def post(port: int, body: object, path: str = "/v1/chat/completions") -> httpx2.Response:
@@ -58,8 +60,8 @@ async def post(port: int, body: object, path: str = "/v1/chat/completions") -> h
 @asynccontextmanager
 async def gateway(server: FaultyServer, **changes: object) -> AsyncIterator[FakeService]:
     """A service whose gateway leads to ``server``, whose model's name is `tiny`."""
-    settings = ModelSettings.model_validate({"token_timeout_s": 20, "total_timeout_s": 25} | changes)
-    async with serving(server), httpx2.AsyncClient(limits=POOL) as http:
+    settings = ModelSettings.model_validate({"token_timeout_s": 60, "total_timeout_s": 120} | changes)
+    async with serving(server), httpx2.AsyncClient(limits=POOL, timeout=60) as http:
         wire = Wire(http, server.base_url, SecretStr("sk-upstream"))
         yield FakeService(gateway=ModelGateway(wire, "tiny", settings))
 
@@ -132,7 +134,9 @@ class TestCaptions:
         port = serve(FakeService())
 
         def ask() -> tuple[str, str | None, list[str]]:
-            with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY, max_retries=0) as asking:
+            with openai.OpenAI(
+                base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY, max_retries=0, timeout=60
+            ) as asking:
                 stream = asking.chat.completions.create(model="trendrag", messages=MESSAGES, stream=True)
                 streamed = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
                 whole = asking.chat.completions.create(model="trendrag", messages=MESSAGES)
@@ -147,6 +151,7 @@ class TestCaptions:
             base_url=f"http://127.0.0.1:{serve(FakeService())}/v1",
             api_key=SecretStr(KEY),
             max_retries=0,
+            timeout=60,
             stream_usage=True,
             use_responses_api=False,
         )
@@ -210,7 +215,7 @@ class TestCaptions:
         assert text.startswith("My")
 
     @ends
-    async def test_leaving_stops_the_model(self, serve: Serve) -> None:
+    async def test_leaving_stops_the_model(self, serve: Serve, log_lines: LogLines) -> None:
         writer = GatedWriter()
         port = serve(FakeService(writer))
         async with client(port) as asking:
@@ -224,6 +229,22 @@ class TestCaptions:
         while await metric(port, "trendrag_clients_left_total") != 1:
             pass  # counted just after the model was closed
         assert await metric(port, "trendrag_captions_in_flight") == 0
+        asked = {"method": "POST", "route": "/v1/chat/completions", "status": 200}
+        while not any(asked.items() <= line.items() for line in log_lines()):
+            await metric(port, "trendrag_captions_in_flight")
+        assert [line for line in log_lines() if line["level"] in ("warning", "error")] == []
+
+    @ends
+    async def test_no_header_of_one_answer_is_in_the_next(self, settings: Settings) -> None:
+        """Those that middlewares write: what another caller has left is nobody else's business."""
+        server = ServerSettings(keys="off", hosts=("test",))
+        app = create_app(settings.model_copy(update={"server": server}), FakeService().open, lambda: NOW)
+        body = {"model": "trendrag", "messages": MESSAGES, "stream": True}
+        told = []
+        for peer in ("203.0.113.9", "127.0.0.1"):
+            with TestClient(app, "http://test", client=(peer, 1)) as asking:
+                told.append(asking.post("/v1/chat/completions", json=body).headers)
+        assert ["ratelimit" in headers for headers in told] == [True, False]
 
     @pytest.mark.parametrize(
         ("messages", "words"),
@@ -275,7 +296,7 @@ class TestCaptions:
         understood(await post(port, {}, "/v1/nowhere"), 404, "not_found")
         understood(await post(port, {}, "/v1/models"), 405, "method_not_allowed")
         understood(await post(port, {"model": "x" * 1_000_000}), 413, "body_too_large")
-        async with httpx2.AsyncClient() as http:
+        async with httpx2.AsyncClient(timeout=60) as http:
             url = f"http://127.0.0.1:{port}/v1/chat/completions"
             understood(await http.post(url, content=b"{}"), 415, "unsupported_media_type")
             kind = {"content-type": "application/json"}
@@ -449,7 +470,7 @@ class TestGateway:
         server = FaultyServer()
         bad = json.dumps([user(photo("http://10.0.0.1/a.jpg"))])
         raw = f'{{"model": "tiny", "messages": {bad}, "messages": {json.dumps(MESSAGES)}}}'
-        async with gateway(server) as service, httpx2.AsyncClient() as http:
+        async with gateway(server) as service, httpx2.AsyncClient(timeout=60) as http:
             url = f"http://127.0.0.1:{serve(service)}/v1/chat/completions"
             answer = await http.post(url, content=raw, headers={"content-type": "application/json"})
         assert answer.status_code == 200
@@ -495,7 +516,7 @@ class TestGateway:
 
 @ends
 async def test_the_description_of_the_api_refers_to_nothing_that_is_not_there(serve: Serve) -> None:
-    async with httpx2.AsyncClient() as http:
+    async with httpx2.AsyncClient(timeout=60) as http:
         document = (await http.get(f"http://127.0.0.1:{serve(FakeService())}/openapi.json")).text
     schemas = json.loads(document)["components"]["schemas"]
     assert "ChatBody" in schemas

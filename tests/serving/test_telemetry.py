@@ -89,7 +89,7 @@ async def test_the_tree_of_a_caption_continues_the_callers_trace(
     settings: Settings, tracer: Tracer, exporter: InMemorySpanExporter, path: str
 ) -> None:
     service = TracedFakes(tracer=tracer, judge=FakeJudge(frozenset({0})))
-    async with the_app(settings, service, tracer) as url, httpx2.AsyncClient() as client:
+    async with the_app(settings, service, tracer) as url, httpx2.AsyncClient(timeout=60) as client:
         await client.post(url + path, json=asked_for(candidates=2), headers={"traceparent": CALLER})
         for probe in ("/healthz", "/readyz", "/metrics"):
             await client.get(url + probe)
@@ -118,7 +118,7 @@ async def test_the_tree_of_a_caption_continues_the_callers_trace(
 async def test_two_captions_at_once_keep_their_steps_apart(
     settings: Settings, tracer: Tracer, exporter: InMemorySpanExporter
 ) -> None:
-    async with the_app(settings, TracedFakes(tracer=tracer), tracer) as url, httpx2.AsyncClient() as client:
+    async with the_app(settings, TracedFakes(tracer=tracer), tracer) as url, httpx2.AsyncClient(timeout=60) as client:
         await asyncio.gather(
             *(client.post(f"{url}/api/v1/caption/stream", json=asked_for(NOTE, candidates=3)) for _ in range(5))
         )
@@ -137,7 +137,7 @@ async def test_a_failure_marks_its_step_and_quotes_nothing(
     service = TracedFakes(
         tracer=tracer, writer=FakeWriter(error=ModelInterrupted(NOTE)), judge=FakeJudge(error=ModelTimeout(NOTE))
     )
-    async with the_app(settings, service, tracer) as url, httpx2.AsyncClient() as client:
+    async with the_app(settings, service, tracer) as url, httpx2.AsyncClient(timeout=60) as client:
         answer = await client.post(f"{url}/api/v1/caption", json=asked_for())
     assert answer.status_code == 502
     told = {span.name: (span.status.status_code, attributes(span).get("error.type")) for span in spans_of(exporter)}
@@ -169,7 +169,7 @@ async def test_a_client_that_leaves_ends_all_spans_and_is_no_error(
     writer = GatedWriter()
     async with the_app(settings, TracedFakes(tracer=tracer, writer=writer), tracer) as url:
         async with (
-            httpx2.AsyncClient() as client,
+            httpx2.AsyncClient(timeout=60) as client,
             client.stream("POST", f"{url}/api/v1/caption/stream", json=asked_for()) as answer,
         ):
             assert "delta" in [line async for line in until(answer, "event: delta")][-1]
@@ -194,7 +194,7 @@ async def test_the_model_server_is_told_which_span_asks(
     async with (
         serving(FaultyServer()) as model,
         in_front_of(model, settings, tracer) as url,
-        httpx2.AsyncClient() as client,
+        httpx2.AsyncClient(timeout=60) as client,
     ):
         await client.post(f"{url}/api/v1/caption", json=asked_for("hi"), headers=headers)
     described, written = model.headers
@@ -233,7 +233,7 @@ async def test_without_a_tracer_the_callers_trace_goes_through_and_is_in_the_log
     async with (
         serving(FaultyServer()) as model,
         in_front_of(model, settings, None) as url,
-        httpx2.AsyncClient() as client,  # whose requests go down one connection
+        httpx2.AsyncClient(timeout=60) as client,  # whose requests go down one connection
     ):
         await client.post(f"{url}/api/v1/caption", json=asked_for("hi"), headers={"traceparent": CALLER})
         await client.post(f"{url}/api/v1/caption", json=asked_for("ho"), headers={"traceparent": "00-nonsense"})
@@ -250,7 +250,7 @@ async def test_no_note_caption_image_or_key_is_in_a_span(
         async with (
             serving(FaultyServer(fault, message=f"can't read {NOTE}")) as model,
             in_front_of(model, settings, tracer) as url,
-            httpx2.AsyncClient() as client,
+            httpx2.AsyncClient(timeout=60) as client,
         ):
             await client.post(f"{url}/api/v1/caption/stream?q=dumplings", json=body, headers={"X-API-Key": KEY})
             await client.get(f"{url}/dumplings", headers={"X-API-Key": KEY})
@@ -311,7 +311,7 @@ async def test_trendrag_serve_sends_its_spans_and_logs_json(settings: Settings) 
                 async with asyncio.timeout(60):
                     said = (await process.stderr.readuntil(b"(Ctrl-C stops it)\n")).decode()
                     url = said.split("TrendRAG is at ")[1].split()[0]
-                    async with httpx2.AsyncClient() as client:
+                    async with httpx2.AsyncClient(timeout=60) as client:
                         answer = await client.post(f"{url}/api/v1/caption", json=asked_for(NOTE))
                     assert answer.status_code == 200
                     process.terminate()
