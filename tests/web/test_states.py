@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from indexes.embedder import open_embedder
+from indexes.embedder import open_minilm
 from indexes.publishing import publish
 from tests.fakes import make_trend
 from tests.web.browsing import DESKTOP, PHONE
@@ -55,7 +55,7 @@ def age_trends(folder: Path, days: int) -> None:
     seen = now - timedelta(days=days)
     trend = make_trend("slow coffee", first_seen=seen, last_seen=seen)
     snapshots = folder / "snapshots"
-    publish(snapshots, [trend], open_embedder(folder / "models"), origin="live", recorded_at=seen, now=now, keep=1)
+    publish(snapshots, [trend], open_minilm(folder / "models"), origin="live", recorded_at=seen, now=now, keep=1)
 
 
 def damage_trends(folder: Path) -> None:
@@ -96,7 +96,7 @@ def test_trends_that_do_not_fit_are_good_news(page: Page, folder: Path, model: S
     now = datetime.now(UTC)
     trend = make_trend("world cricket final", first_seen=now, last_seen=now)
     snapshots = folder / "snapshots"
-    publish(snapshots, [trend], open_embedder(folder / "models"), origin="live", recorded_at=now, now=now, keep=1)
+    publish(snapshots, [trend], open_minilm(folder / "models"), origin="live", recorded_at=now, now=now, keep=1)
     with written(page, folder, **model.settings):
         good = notice(page, "Written without trends.")
         expect(good).to_have_class("notice notice-good")
