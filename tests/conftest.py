@@ -1,13 +1,16 @@
 """What all tests share: no network beyond loopback, and no settings from the developer's shell."""
 
+import logging
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 from pytest_socket import socket_allow_hosts
 
+from trendrag.logs import OURS
 from trendrag.settings import ServerSettings, Settings
 
 # CI repeats the same examples, so that it fails for what a change did; people's runs look for new ones.
@@ -26,6 +29,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 @pytest.fixture(autouse=True)
 def only_loopback() -> None:
     socket_allow_hosts(["127.0.0.1", "::1", "localhost"], allow_unix_socket=True)
+
+
+@pytest.fixture(autouse=True)
+def log_levels_of_its_own() -> Iterator[None]:
+    """Inspect AI sets the root logger's level when it first runs, and our command line sets those of our packages."""
+    loggers = [logging.getLogger(name) for name in (None, *OURS)]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

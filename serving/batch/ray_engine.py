@@ -26,6 +26,8 @@ UNDER_WAY = 2
 GATHER_S = 0.2
 _STOPPED = "stopped"
 
+_OWN = {"address": "local", "include_dashboard": False}
+
 
 class RowActor:
     """A worker's own fetcher and connections, for as long as it lives; called by Ray Data with batches of rows."""
@@ -185,10 +187,9 @@ async def open_ray_work(options: Options, settings: Settings, folder: Path) -> A
 
 
 def _start(ray: Any, options: Options) -> None:
-    local = {} if options.ray_address else {"include_dashboard": False}
+    # Without an address Ray looks for the cluster that last ran on this machine, and waits for it though it be gone.
+    where: dict[str, Any] = {"address": options.ray_address} if options.ray_address else _OWN
     try:
-        ray.init(
-            address=options.ray_address, configure_logging=True, log_to_driver=False, logging_level="error", **local
-        )
+        ray.init(**where, configure_logging=True, log_to_driver=False, logging_level="error")
     except Exception as error:
         raise ConfigurationError(f"Ray can't be reached or started: {error}") from error
