@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
-from moto.server import ThreadedMotoServer
 
 from serving.batch.places import Places
 from tests.batch.archive import batch, caption, environment, pictures, record
 from tests.batch.doomed import finish, start_at
 from tests.batch.model_server import ModelServer, serving
+from tests.buckets import s3_server
 from trendrag.errors import RequestError, StorageError, TrendragError
 
 ROWS = 12
@@ -21,22 +20,8 @@ ROWS = 12
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[Any]:
-    """The server is real, so are the requests; signatures are not looked at."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_ENDPOINT_URL_S3", f"http://{host}:{port}")
-        try:
-            # None that an earlier test left: it would know another server.
-            fsspec.get_filesystem_class("s3").clear_instance_cache()
-            yield fsspec.filesystem("s3")
-        finally:
-            fsspec.get_filesystem_class("s3").clear_instance_cache()
-            server.stop()
+    with s3_server() as files:
+        yield files
 
 
 @pytest.fixture

@@ -10,13 +10,12 @@ from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 
-import fsspec
 import pytest
-from moto.server import ThreadedMotoServer
 
 from indexes.manifest import current_id, snapshot_ids
 from indexes.shelf import Shelf
 from indexes.snapshot import open_newest
+from tests.buckets import s3_server
 from tests.fakes import HashEmbedder
 from tests.indexes.shelves import EMBEDDER, FailingFileSystem, publish_at
 from trendrag.errors import ConfigurationError, CorruptSnapshot, ShelfError, SnapshotError
@@ -26,20 +25,10 @@ KEEP = 5
 
 @pytest.fixture(scope="module")
 def in_a_bucket() -> Iterator[str]:
-    """The URL of a bucket. The server is real, so are the requests; signatures are not looked at."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_ENDPOINT_URL_S3", f"http://{host}:{port}")
-        try:
-            fsspec.filesystem("s3", skip_instance_cache=True).mkdir("trends")
-            yield "s3://trends/snapshots"
-        finally:
-            server.stop()
+    """The URL of a bucket."""
+    with s3_server() as files:
+        files.mkdir("trends")
+        yield "s3://trends/snapshots"
 
 
 @pytest.fixture(params=["file", "memory", "s3"])
